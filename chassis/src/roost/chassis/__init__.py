@@ -1,0 +1,11 @@
+"""What every Roost service shares: MQTT session, runner, settings, logs, metrics, health.
+
+Error tree of this package::
+
+    ChassisError
+    ├── BrokerRefused       the broker turned the connection or a publish down
+    ├── FetchTimeout        a retained topic or a blob's chunk did not come in time
+    ├── BlobCorrupt         a blob's bytes do not have its digest
+    ├── StateLocked         another process uses the state folder
+    └── StateNewer          the state was written by a newer Roost
+"""

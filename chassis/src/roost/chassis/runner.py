@@ -1,0 +1,367 @@
+"""The only shell around a core: receive, decide, commit, acknowledge, carry out.
+
+For a group of events the runner stores the new states and all effects in one transaction,
+commits, acknowledges the MQTT messages, and only then performs the effects, each marked done
+afterwards. So ``kill -9`` at any instant loses nothing and counts nothing twice: before the
+commit the broker sends the messages again, after it the outbox holds what is left to do.
+"""
+
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from roost.chassis.core import Connected, Core, Decision, Disconnected, Key, Started, TimerFired
+from roost.chassis.effects import ClearTimer, Note, Publish, SetTimer, note
+from roost.chassis.lanes import Lanes
+from roost.chassis.logs import get_logger
+from roost.chassis.metrics import Metrics
+from roost.chassis.ports import SessionPort
+from roost.chassis.received import Received
+from roost.chassis.session import Token
+from roost.chassis.store import Store
+from roost.wire.refusal import Refused
+
+GROUP: Final = 64
+_LONGEST_WAIT_S: Final = 1.0
+_IDLE_WAIT_S: Final = 0.2
+_PERFORM_TRIES: Final = 5
+_EFFECT_WORKERS: Final = 8
+
+Clock: TypeAlias = Callable[[], float]
+Decode: TypeAlias = Callable[[Received, float], Any]
+"""Turns a message and its time into an event, or None for none; raises Refused."""
+Performer: TypeAlias = Callable[[Any], Iterable[Any] | None]
+"""Carries one service effect out and returns the events that come of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    received: Received
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class _Happened:
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Performed:
+    entry: int
+    events: tuple[Any, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one group of events changes."""
+
+    puts: dict[Key, Any] = field(default_factory=dict)
+    effects: list[Any] = field(default_factory=list)
+    timers: dict[str, float | None] = field(default_factory=dict)
+    set_aside: list[tuple[float, str, str]] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    republish: bool = False
+
+    @property
+    def durable(self) -> bool:
+        return bool(
+            self.puts
+            or self.timers
+            or self.set_aside
+            or any(not isinstance(effect, Publish) or effect.durable for effect in self.effects)
+        )
+
+
+class States:
+    """All entities in memory; the durable ones mirror the store."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, dict[str, Any]] = {}
+
+    def get(self, kind: str, id_: str, /) -> Any:
+        """Return the state of one entity, or None."""
+        return self._kinds.get(kind, {}).get(id_)
+
+    def all(self, kind: str, /) -> Mapping[str, Any]:
+        """Return all entities of a kind by id, oldest first."""
+        return self._kinds.get(kind, {})
+
+    def put(self, key: Key, state: Any) -> None:
+        """Set or, with None, delete one entity."""
+        kind, id_ = key
+        entities = self._kinds.setdefault(kind, {})
+        if state is None:
+            entities.pop(id_, None)
+        else:
+            entities[id_] = state
+
+
+class Runner:
+    """Runs one core over one store and one session, on one thread."""
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        session: SessionPort,
+        decode: Decode,
+        performers: Mapping[type[Any], Performer],
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        workers: int = _EFFECT_WORKERS,
+        pause: Callable[[float], None],
+    ) -> None:
+        """Put the parts together; ``run`` begins.
+
+        Args:
+            core: All decisions.
+            store: Its durable side.
+            session: The connection; its callbacks are taken over.
+            decode: Turns messages into events.
+            performers: A function for each of the core's own effects.
+            clock: Epoch seconds.
+            metrics: Where events are counted.
+            workers: How many service effects run side by side.
+            pause: Waits between tries of an effect that raised.
+        """
+        self._core, self._store, self._session = core, store, session
+        self._decode, self._performers = decode, performers
+        self._clock, self._metrics, self._pause = clock, metrics, pause
+        self._log = get_logger()
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._states = States()
+        self._timers: dict[str, float] = {}
+        self._done: list[int] = []
+        self._lanes = Lanes(workers)
+        self._stopping = False
+        session.on_connected = lambda generation: self.post(Connected(clock(), generation))
+        session.on_disconnected = lambda: self.post(Disconnected(clock()))
+
+    def subscribe(self, topic_filters: Iterable[str], *, retained: bool = True) -> None:
+        """Take the messages of these filters in."""
+        for topic_filter in topic_filters:
+            self._session.subscribe(topic_filter, self._receive, retained=retained)
+
+    def post(self, event: Any) -> None:
+        """Hand an event in, from any thread."""
+        self._queue.put(_Happened(event))
+
+    def stop(self) -> None:
+        """Let ``run`` end after the turn it is in, from any thread."""
+        self._queue.put(_Stop())
+
+    @property
+    def waiting(self) -> int:
+        """Number of events that wait for their turn."""
+        return self._queue.qsize()
+
+    def _receive(self, received: Received, token: Token) -> None:
+        self._queue.put(_Message(received, token))
+
+    def run(self) -> None:
+        """Load what is there, do what is left, then take turns until ``stop``.
+
+        Raises:
+            Exception: the store could not be written; the process must end and start again.
+        """
+        for key, state in self._store.load_states():
+            self._states.put(key, state)
+        self._timers = self._store.timers()
+        left = self._store.outbox()
+        self._turn([_Happened(Started(self._clock()))])
+        self._perform([(entry.id, entry.effect) for entry in left])
+        while not self._stopping:
+            items = self._take()
+            if items or self._timer_due():
+                self._turn(items)
+            elif self._done:
+                self._flush_done()
+        self._flush_done()
+        self._lanes.close()
+
+    def _take(self) -> list[Any]:
+        """Wait for items until the next timer is due; return at most a group."""
+        try:
+            items = [self._queue.get(timeout=self._wait_s())]
+        except queue.Empty:
+            return []
+        while len(items) < GROUP:
+            try:
+                items.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return items
+
+    def _wait_s(self) -> float:
+        longest = _IDLE_WAIT_S if self._done else _LONGEST_WAIT_S
+        if not self._timers:
+            return longest
+        return min(longest, max(0.0, min(self._timers.values()) - self._clock()))
+
+    def _timer_due(self) -> bool:
+        return bool(self._timers) and min(self._timers.values()) <= self._clock()
+
+    def _turn(self, items: Sequence[Any]) -> None:
+        turn = _Turn()
+        for item in items:
+            self._take_in(item, turn)
+        self._fire_timers(turn)
+        entries = self._commit(turn)
+        for token in turn.tokens:
+            self._session.ack(token)
+        if turn.republish:
+            self._republish()
+        self._perform(entries)
+        self._metrics.queue.set(self._queue.qsize())
+
+    def _take_in(self, item: Any, turn: _Turn) -> None:
+        match item:
+            case _Message(received, token):
+                turn.tokens.append(token)
+                event = self._decoded(received)
+                if event is not None:
+                    self._handle(event, turn)
+            case _Happened(event):
+                if isinstance(event, Connected):
+                    turn.republish = True
+                self._metrics.connected.set(self._session.connected)
+                self._handle(event, turn)
+            case _Performed(entry, events, problem):
+                self._done.append(entry)
+                if problem is not None:
+                    self._note(note("effect.failed", "error", "effect", problem=problem))
+                for event in events:
+                    self._handle(event, turn)
+            case _Stop():
+                self._stopping = True
+
+    def _decoded(self, received: Received) -> Any:
+        try:
+            event = self._decode(received, self._clock())
+        except Refused as error:
+            self._metrics.messages.labels("refused").inc()
+            reason = error.refusal.name
+            self._note(
+                note("message.refused", "warning", reason, topic=received.topic, why=str(error))
+            )
+            return None
+        except Exception:  # noqa: BLE001 - whatever a payload provokes, the service goes on
+            self._metrics.messages.labels("failed").inc()
+            self._log.exception("message.set_aside", topic=received.topic)
+            return None
+        self._metrics.messages.labels("accepted").inc()
+        return event
+
+    def _handle(self, event: Any, turn: _Turn) -> None:
+        try:
+            decision = self._core.handle(event, self._states)
+        except Exception as error:  # noqa: BLE001 - a core that raises must not loop
+            # The event never loops: it is kept for a person, and the next one is taken.
+            self._log.exception("event.set_aside", event_type=type(event).__name__)
+            turn.set_aside.append((self._clock(), repr(event)[:100_000], repr(error)))
+            self._metrics.events.labels("event.set_aside", type(event).__name__).inc()
+            return
+        self._apply(decision, turn)
+
+    def _apply(self, decision: Decision, turn: _Turn) -> None:
+        for key, state in decision.puts.items():
+            self._states.put(key, state)
+            if key[0] not in self._core.volatile:
+                turn.puts[key] = state
+        for effect in decision.effects:
+            match effect:
+                case SetTimer(key=timer, at=at):
+                    self._timers[timer] = at
+                    turn.timers[timer] = at
+                case ClearTimer(key=timer):
+                    if self._timers.pop(timer, None) is not None:
+                        turn.timers[timer] = None
+                case Note():
+                    self._note(effect)
+                case _:
+                    turn.effects.append(effect)
+
+    def _fire_timers(self, turn: _Turn) -> None:
+        now = self._clock()
+        due = sorted((at, key) for key, at in self._timers.items() if at <= now)
+        for _, key in due:
+            del self._timers[key]
+            turn.timers[key] = None
+            self._handle(TimerFired(now, key), turn)
+
+    def _commit(self, turn: _Turn) -> list[tuple[int | None, Any]]:
+        """Store the turn and return its effects with their outbox entries."""
+        if not turn.durable:
+            return [(None, effect) for effect in turn.effects]
+        now = self._clock()
+        with self._metrics.commits.time(), self._store as store:
+            for key, state in turn.puts.items():
+                store.put(key, state)
+            for timer, at in turn.timers.items():
+                store.set_timer(timer, at)
+            for aside in turn.set_aside:
+                store.set_aside(*aside)
+            entries = [(self._journal(store, effect, now), effect) for effect in turn.effects]
+            store.mark_done(self._done)
+            self._done.clear()
+        return entries
+
+    @staticmethod
+    def _journal(store: Store, effect: Any, now: float) -> int | None:
+        if not isinstance(effect, Publish):
+            return store.add_to_outbox(effect)
+        if not effect.durable:
+            return None
+        if effect.retain:
+            store.keep_retained(effect, now)
+        return store.add_to_outbox(effect)
+
+    def _flush_done(self) -> None:
+        with self._store as store:
+            store.mark_done(self._done)
+        self._done.clear()
+
+    def _republish(self) -> None:
+        """Publish this owner's retained topics again: a broker may have forgotten them."""
+        for publish in self._store.retained(self._clock()):
+            self._session.publish(publish)
+
+    def _perform(self, entries: Iterable[tuple[int | None, Any]]) -> None:
+        for entry, effect in entries:
+            if isinstance(effect, Publish):
+                self._session.publish(effect, None if entry is None else self._published(entry))
+            elif entry is not None:
+                self._lanes.submit(effect.lane, self._job(entry, effect))
+
+    def _published(self, entry: int) -> Callable[[str | None], None]:
+        return lambda problem: self._queue.put(_Performed(entry, (), problem))
+
+    def _job(self, entry: int, effect: Any) -> Callable[[], None]:
+        return lambda: self._queue.put(self._perform_one(entry, effect))
+
+    def _perform_one(self, entry: int, effect: Any) -> _Performed:
+        performer = self._performers[type(effect)]
+        problem = ""
+        for attempt in range(_PERFORM_TRIES):
+            try:
+                return _Performed(entry, tuple(performer(effect) or ()))
+            except Exception as error:  # noqa: BLE001 - tried again, then reported
+                problem = f"{type(effect).__name__}: {error!r}"
+                self._log.exception("effect.raised", effect=type(effect).__name__, attempt=attempt)
+                self._pause(2.0**attempt / 2)
+        return _Performed(entry, (), problem)
+
+    def _note(self, note_: Note) -> None:
+        self._metrics.events.labels(note_.event, note_.reason or "").inc()
+        fields = dict(note_.fields)
+        if note_.reason is not None:
+            fields["reason"] = note_.reason
+        getattr(self._log, note_.level)(note_.event, **fields)

@@ -1,0 +1,382 @@
+"""One MQTT 5 connection: resubscribes, acknowledges by hand, backs off with jitter.
+
+The broker keeps the session while this side is away (``session_expiry_s``), but nothing relies
+on that: after every connect all filters are subscribed again, and the ``connected`` callback
+lets owners publish their retained topics again. All callbacks run on paho's network thread.
+"""
+
+import random
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+from roost.chassis.effects import Publish
+from roost.chassis.logs import get_logger
+from roost.chassis.received import Received
+from roost.chassis.settings import BrokerSettings
+from roost.wire.topic import matches
+
+SESSION_EXPIRY_S: Final = 86_400
+MIN_BACKOFF_S: Final = (0.1, 0.5)
+MAX_BACKOFF_S: Final = (15.0, 30.0)
+# A PUBLISH carries at most this much beside topic, payload, content type and user properties.
+PACKET_OVERHEAD: Final = 64
+_TAKEN_OVER: Final = 142
+_REFUSED: Final = 128
+
+Done: TypeAlias = Callable[[str | None], None]
+"""Called once with None when the broker acknowledged, else with what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What acknowledges one message, on the connection it came by and on no other."""
+
+    generation: int
+    mid: int
+    qos: int
+
+
+Handler: TypeAlias = Callable[[Received, Token], None]
+
+
+class Session:
+    """One MQTT 5 connection that comes back by itself."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        *,
+        rng: random.Random,
+        will: Publish | None = None,
+        clean: bool = False,
+        username: str | None = None,
+    ) -> None:
+        """Prepare the connection; ``start`` opens it.
+
+        Args:
+            settings: Where the broker is and how to speak to it.
+            client_id: Stable over restarts, unless ``clean``.
+            rng: Source of the backoff's jitter.
+            will: What the broker publishes when this side vanishes.
+            clean: True: no session survives; for short-lived clients.
+            username: Overrides the settings' user name.
+        """
+        self._prefix = settings.topic_prefix
+        self._settings = settings
+        self._clean = clean
+        self._log = get_logger(client_id=client_id)
+        self._lock = threading.Lock()
+        self._filters: dict[str, tuple[Handler, int]] = {}
+        self._waiting: dict[int, Done] = {}
+        self._early: dict[int, str | None] = {}
+        self._connected = threading.Event()
+        self.generation = 0
+        self.max_packet_bytes: int | None = None
+        self.on_connected: Callable[[int], None] = lambda _generation: None
+        self.on_disconnected: Callable[[], None] = lambda: None
+        self.on_fatal: Callable[[str], None] = lambda _reason: None
+        self._client = self._make_client(client_id, rng, will, username)
+
+    def _make_client(
+        self, client_id: str, rng: random.Random, will: Publish | None, username: str | None
+    ) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=paho.MQTTv5,
+            manual_ack=True,
+        )
+        settings = self._settings
+        username = username or settings.username
+        if username is not None:
+            secret = settings.password
+            client.username_pw_set(username, secret.get_secret_value() if secret else None)
+        if settings.tls:
+            client.tls_set(
+                ca_certs=str(settings.ca_file) if settings.ca_file else None,
+                certfile=str(settings.cert_file) if settings.cert_file else None,
+                keyfile=str(settings.key_file) if settings.key_file else None,
+                tls_version=ssl.PROTOCOL_TLS_CLIENT,
+            )
+        if will is not None:
+            client.will_set(
+                self._prefix + will.topic,
+                will.payload,
+                qos=1,
+                retain=will.retain,
+                properties=_properties(will, PacketTypes.WILLMESSAGE),
+            )
+        client.reconnect_delay_set(
+            rng.uniform(*MIN_BACKOFF_S),  # type: ignore[arg-type] # seconds; fractions work
+            rng.uniform(*MAX_BACKOFF_S),  # type: ignore[arg-type]
+        )
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def start(self) -> None:
+        """Open the connection, and keep it open until ``stop``."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = 0 if self._clean else SESSION_EXPIRY_S
+        self._client.connect_async(
+            self._settings.host,
+            self._settings.port,
+            keepalive=self._settings.keepalive_s,
+            clean_start=self._clean,
+            properties=properties,
+        )
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        """Say goodbye (no last will is sent) and end the network thread."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the present connection."""
+        return self._connected.is_set()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until connected; False when the time ended first."""
+        return self._connected.wait(timeout_s)
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, retained: bool = True) -> None:
+        """Subscribe now and after every reconnect.
+
+        Args:
+            topic_filter: Without the prefix.
+            handler: Called for each message; must acknowledge it, now or later.
+            retained: False: the broker's retained messages are not wanted.
+        """
+        with self._lock:
+            self._filters[topic_filter] = (handler, 0 if retained else 2)
+        if self.connected:
+            self._subscribe_now(topic_filter)
+
+    def _subscribe_now(self, topic_filter: str) -> None:
+        with self._lock:
+            entry = self._filters.get(topic_filter)
+        if entry is not None:
+            options = SubscribeOptions(qos=1, retainHandling=entry[1])
+            self._client.subscribe(self._prefix + topic_filter, options=options)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """End a subscription."""
+        with self._lock:
+            self._filters.pop(topic_filter, None)
+        if self.connected:
+            self._client.unsubscribe(self._prefix + topic_filter)
+
+    def publish(self, message: Publish, done: Done | None = None) -> None:
+        """Publish with QoS 1; while disconnected it waits in memory.
+
+        Args:
+            message: What to publish.
+            done: Called when the broker acknowledged or refused it, or when it is larger
+                than the broker allows.
+        """
+        limit = self.max_packet_bytes
+        size = packet_bytes(self._prefix, message)
+        if limit is not None and size > limit:
+            reason = f"{message.topic}: {size} bytes, the broker allows {limit}"
+            self._log.error("publish.too_large", topic=message.topic, bytes=size, limit=limit)
+            if done is not None:
+                done(reason)
+            return
+        info = self._client.publish(
+            self._prefix + message.topic,
+            message.payload,
+            qos=1,
+            retain=message.retain,
+            properties=_properties(message, PacketTypes.PUBLISH),
+        )
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
+            self._finish(done, f"{message.topic}: {paho.error_string(info.rc)}")
+            return
+        self._await_ack(info.mid, done)
+
+    def _await_ack(self, mid: int, done: Done | None) -> None:
+        with self._lock:
+            if mid not in self._early:
+                self._waiting[mid] = done or _ignore
+                return
+            problem = self._early.pop(mid)
+        self._finish(done, problem)
+
+    @staticmethod
+    def _finish(done: Done | None, problem: str | None) -> None:
+        if done is not None:
+            done(problem)
+
+    def ack(self, token: Token) -> None:
+        """Acknowledge a message; nothing happens if its connection is gone."""
+        if token.generation == self.generation and token.qos:
+            self._client.ack(token.mid, token.qos)
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._log.error("broker.refused", reason=str(reason))
+            if reason.value not in _PASSING_REASONS:
+                self.on_fatal(f"the broker refused the connection: {reason}")
+            return
+        self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.generation += 1
+        with self._lock:
+            filters = list(self._filters)
+        for topic_filter in filters:
+            self._subscribe_now(topic_filter)
+        self._connected.set()
+        self._log.info("broker.connected", generation=self.generation)
+        self.on_connected(self.generation)
+
+    def _on_connect_fail(self, _client: paho.Client, _userdata: Any) -> None:
+        self._log.debug("broker.unreachable", host=self._settings.host, port=self._settings.port)
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        was_connected = self._connected.is_set()
+        self._connected.clear()
+        if reason.value == _TAKEN_OVER:
+            self.on_fatal(
+                "another process connected with this client id: is a second one running? "
+                "Give each its own id"
+            )
+        if was_connected:
+            self._log.warning("broker.disconnected", reason=str(reason))
+            self.on_disconnected()
+
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        token = Token(self.generation, message.mid, message.qos)
+        received = _received(message, self._prefix)
+        handler = None if received is None else self._handler(received.topic)
+        if received is None or handler is None:
+            self.ack(token)
+        else:
+            handler(received, token)
+
+    def _handler(self, topic: str) -> Handler | None:
+        """Return one handler: for overlapping filters the broker sends a copy each."""
+        with self._lock:
+            exact = self._filters.get(topic)
+            if exact is not None:
+                return exact[0]
+            for topic_filter, (handler, _) in self._filters.items():
+                if matches(topic_filter, topic):
+                    return handler
+            return None
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        mid: int,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        problem = f"the broker refused it: {reason}" if reason.value >= _REFUSED else None
+        with self._lock:
+            done = self._waiting.pop(mid, None)
+            if done is None:
+                self._early[mid] = problem
+                return
+        done(problem)
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for reason in reasons:
+            if reason.value >= _REFUSED:
+                self._log.error("subscription.refused", reason=str(reason))
+
+
+# Server unavailable, server busy, quota, connection rate: these pass.
+_PASSING_REASONS: Final = frozenset({136, 137, 151, 159, 3})
+
+
+def _ignore(_problem: str | None) -> None:
+    """Nobody waits for this acknowledgement."""
+
+
+def packet_bytes(prefix: str, message: Publish) -> int:
+    """Return an upper bound of a PUBLISH packet's size in bytes."""
+    properties = sum(
+        len(name.encode()) + len(value.encode()) + 5 for name, value in message.properties
+    )
+    return (
+        len(prefix.encode())
+        + len(message.topic.encode())
+        + len(message.payload)
+        + len((message.content_type or "").encode())
+        + len(message.correlation or b"")
+        + properties
+        + PACKET_OVERHEAD
+    )
+
+
+def _properties(message: Publish, packet: int) -> Properties | None:
+    values: Mapping[str, Any] = {
+        "ContentType": message.content_type,
+        "CorrelationData": message.correlation,
+        "MessageExpiryInterval": None
+        if message.expiry_s is None
+        else max(1, int(message.expiry_s)),
+        "UserProperty": list(message.properties) or None,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        return None
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    for name, value in given.items():
+        setattr(properties, name, value)
+    return properties
+
+
+def _received(message: paho.MQTTMessage, prefix: str) -> Received | None:
+    topic = message.topic
+    if not topic.startswith(prefix):
+        return None
+    properties = message.properties
+    response = getattr(properties, "ResponseTopic", None)
+    return Received(
+        topic=topic[len(prefix) :],
+        payload=bytes(message.payload),
+        retain=message.retain,
+        content_type=getattr(properties, "ContentType", None),
+        properties=tuple(getattr(properties, "UserProperty", ())),
+        correlation=getattr(properties, "CorrelationData", None),
+        response_topic=response.removeprefix(prefix) if response else None,
+        expiry_s=getattr(properties, "MessageExpiryInterval", None),
+    )

@@ -1,0 +1,211 @@
+"""The durable side of a service: states, outbox, timers and retained copies in one SQLite file.
+
+Everything that one turn of the runner changes is committed in one transaction. Journal mode WAL
+with ``synchronous=FULL``: what was committed survives the loss of power.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pydantic import TypeAdapter
+from roost.chassis.core import Key
+from roost.chassis.effects import Publish
+from roost.chassis.errors import StateNewer
+
+SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE entities (kind TEXT, id TEXT, body BLOB NOT NULL, PRIMARY KEY (kind, id));
+CREATE TABLE outbox (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL, payload BLOB);
+CREATE TABLE timers (key TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE retained (
+    topic TEXT PRIMARY KEY, body BLOB NOT NULL, payload BLOB NOT NULL, expires_at REAL
+);
+CREATE TABLE set_aside (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, error TEXT NOT NULL
+);
+"""
+_SET_ASIDE_KEPT: Final = 1000
+_PUBLISH: Final = "Publish"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """One committed effect that is not done yet."""
+
+    id: int
+    effect: Any
+
+
+class Store:
+    """One service's durable state. Used by one thread at a time."""
+
+    def __init__(
+        self, path: Path, kinds: Mapping[str, type[Any]], effects: Iterable[type[Any]]
+    ) -> None:
+        """Open or create the file.
+
+        Raises:
+            StateNewer: a newer Roost wrote it.
+        """
+        self._states = {kind: TypeAdapter(type_) for kind, type_ in kinds.items()}
+        self._effects = {type_.__name__: TypeAdapter(type_) for type_ in effects}
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._migrate(path)
+
+    def _migrate(self, path: Path) -> None:
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA_VERSION:
+            self._db.close()
+            raise StateNewer(
+                f"{path} has schema {found}, this Roost knows {SCHEMA_VERSION}: "
+                "update Roost, or choose another state folder"
+            )
+        if found == 0:
+            self._db.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        """Begin a transaction."""
+        self._db.execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or roll back when something was raised."""
+        self._db.execute("ROLLBACK" if kind else "COMMIT")
+
+    def load_states(self) -> Iterator[tuple[Key, Any]]:
+        """Yield every entity, oldest first."""
+        rows = self._db.execute("SELECT kind, id, body FROM entities ORDER BY rowid").fetchall()
+        for kind, id_, body in rows:
+            if kind in self._states:
+                yield (kind, id_), self._states[kind].validate_json(body)
+
+    def put(self, key: Key, state: Any | None) -> None:
+        """Write or, with None, delete one entity."""
+        kind, id_ = key
+        if state is None:
+            self._db.execute("DELETE FROM entities WHERE kind=? AND id=?", key)
+            return
+        self._db.execute(
+            "INSERT INTO entities VALUES (?,?,?) "
+            "ON CONFLICT (kind, id) DO UPDATE SET body=excluded.body",
+            (kind, id_, self._states[kind].dump_json(state)),
+        )
+
+    def add_to_outbox(self, effect: Any) -> int:
+        """Journal an effect and return the id of its entry."""
+        if isinstance(effect, Publish):
+            row = (_PUBLISH, _publish_body(effect), effect.payload)
+        else:
+            name = type(effect).__name__
+            row = (name, self._effects[name].dump_json(effect), b"")
+        cursor = self._db.execute("INSERT INTO outbox (kind, body, payload) VALUES (?,?,?)", row)
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def outbox(self) -> list[OutboxEntry]:
+        """Return what was committed and is not done, oldest first."""
+        rows = self._db.execute("SELECT id, kind, body, payload FROM outbox ORDER BY id")
+        return [
+            OutboxEntry(id_, self._effect(kind, body, payload)) for id_, kind, body, payload in rows
+        ]
+
+    def _effect(self, kind: str, body: bytes, payload: bytes) -> Any:
+        if kind == _PUBLISH:
+            return _publish(body, payload)
+        return self._effects[kind].validate_json(body)
+
+    def mark_done(self, ids: Iterable[int]) -> None:
+        """Forget effects that were carried out."""
+        self._db.executemany("DELETE FROM outbox WHERE id=?", ((id_,) for id_ in ids))
+
+    def set_timer(self, key: str, at: float | None) -> None:
+        """Write or, with None, delete a timer."""
+        if at is None:
+            self._db.execute("DELETE FROM timers WHERE key=?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO timers VALUES (?,?)", (key, at))
+
+    def timers(self) -> dict[str, float]:
+        """Return all timers: epoch seconds by key."""
+        return dict(self._db.execute("SELECT key, at FROM timers").fetchall())
+
+    def keep_retained(self, publish: Publish, at: float) -> None:
+        """Keep the copy of a retained topic; an empty payload deletes it."""
+        if not publish.payload:
+            self._db.execute("DELETE FROM retained WHERE topic=?", (publish.topic,))
+            return
+        expires_at = None if publish.expiry_s is None else at + publish.expiry_s
+        # Delete first: row order is publishing order, and an index must stay last.
+        self._db.execute("DELETE FROM retained WHERE topic=?", (publish.topic,))
+        self._db.execute(
+            "INSERT INTO retained VALUES (?,?,?,?)",
+            (publish.topic, _publish_body(publish), publish.payload, expires_at),
+        )
+
+    def retained(self, at: float) -> list[Publish]:
+        """Return the retained topics that have not expired, in the order of their publishing."""
+        self._db.execute("DELETE FROM retained WHERE expires_at <= ?", (at,))
+        rows = self._db.execute("SELECT body, payload, expires_at FROM retained ORDER BY rowid")
+        return [
+            _publish(body, payload, None if expires_at is None else expires_at - at)
+            for body, payload, expires_at in rows
+        ]
+
+    def set_aside(self, at: float, event: str, error: str) -> None:
+        """Keep an event that the core could not digest, for a person to look at."""
+        self._db.execute(
+            "INSERT INTO set_aside (at, event, error) VALUES (?,?,?)", (at, event, error)
+        )
+        self._db.execute(
+            "DELETE FROM set_aside WHERE id <= (SELECT max(id) FROM set_aside) - ?",
+            (_SET_ASIDE_KEPT,),
+        )
+
+    def set_aside_events(self) -> list[tuple[float, str, str]]:
+        """Return time, event and error of what was set aside, oldest first."""
+        return self._db.execute("SELECT at, event, error FROM set_aside ORDER BY id").fetchall()
+
+
+def _publish_body(publish: Publish) -> bytes:
+    return json.dumps(
+        {
+            "topic": publish.topic,
+            "retain": publish.retain,
+            "expiry_s": publish.expiry_s,
+            "content_type": publish.content_type,
+            "correlation": None if publish.correlation is None else publish.correlation.hex(),
+            "properties": publish.properties,
+        }
+    ).encode()
+
+
+def _publish(body: bytes, payload: bytes, expiry_s: float | None = None) -> Publish:
+    fields = json.loads(body)
+    correlation = fields.pop("correlation")
+    properties = tuple((name, value) for name, value in fields.pop("properties"))
+    if expiry_s is not None:
+        fields["expiry_s"] = expiry_s
+    return Publish(
+        payload=payload,
+        correlation=None if correlation is None else bytes.fromhex(correlation),
+        properties=properties,
+        **fields,
+    )

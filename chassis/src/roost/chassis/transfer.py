@@ -1,0 +1,195 @@
+"""Fetching retained topics and blobs, and sending many messages with few in flight."""
+
+import hashlib
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from roost.chassis.effects import Publish
+from roost.chassis.errors import BlobCorrupt, BrokerRefused, FetchTimeout
+from roost.chassis.ports import SessionPort
+from roost.chassis.received import Received
+from roost.chassis.session import Token
+from roost.wire.blob import BLOB_CHUNK, BLOB_MANIFEST, MANIFEST_CONTENT_TYPE, Manifest
+
+CHUNK_WINDOW: Final = 8
+SEND_WINDOW: Final = 16
+
+Inbox: TypeAlias = "queue.SimpleQueue[Received]"
+
+
+class Fetcher:
+    """Fetches retained messages by exact topic, over a session that others use too."""
+
+    def __init__(self, session: SessionPort) -> None:
+        self._session = session
+        # Two locks: the network thread delivers under the second one alone, so a subscribe
+        # that waits for the network thread cannot hold it up.
+        self._subscribing = threading.Lock()
+        self._lock = threading.Lock()
+        self._inboxes: dict[str, list[Inbox]] = {}
+
+    def _open(self, topic: str) -> Inbox:
+        inbox: Inbox = queue.SimpleQueue()
+        with self._subscribing:
+            with self._lock:
+                self._inboxes.setdefault(topic, []).append(inbox)
+            # Again even if subscribed: the broker then sends the retained message once more.
+            self._session.subscribe(topic, self._deliver)
+        return inbox
+
+    def _close(self, topic: str, inbox: Inbox) -> None:
+        with self._subscribing:
+            with self._lock:
+                inboxes = self._inboxes[topic]
+                inboxes.remove(inbox)
+                last = not inboxes
+                if last:
+                    del self._inboxes[topic]
+            if last:
+                self._session.unsubscribe(topic)
+
+    def _deliver(self, received: Received, token: Token) -> None:
+        self._session.ack(token)
+        with self._lock:
+            inboxes = list(self._inboxes.get(received.topic, ()))
+        for inbox in inboxes:
+            inbox.put(received)
+
+    def fetch_topic(self, topic: str, timeout_s: float) -> Received:
+        """Return the message that the topic holds, or gets within the time.
+
+        Raises:
+            FetchTimeout: there was none.
+        """
+        inbox = self._open(topic)
+        try:
+            return inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            raise FetchTimeout(f"nothing on {topic} within {timeout_s:g} s") from None
+        finally:
+            self._close(topic, inbox)
+
+    def fetch_manifest(self, owner: str, sha256: str, timeout_s: float) -> Manifest:
+        """Return the manifest of a blob.
+
+        Raises:
+            FetchTimeout: it is not there.
+            roost.wire.refusal.Refused: it is no manifest.
+        """
+        topic = BLOB_MANIFEST.format(owner=owner, sha256=sha256)
+        return Manifest.decode(self.fetch_topic(topic, timeout_s).payload)
+
+    def fetch_payload(self, topic: str, timeout_s: float, into: Path) -> Received:
+        """Write what a topic holds, inline or as a blob, to a file.
+
+        Returns:
+            The message itself; its payload is the manifest if it came as a blob.
+
+        Raises:
+            FetchTimeout: the topic or a chunk was not there.
+            BlobCorrupt: the bytes do not have their digest.
+            roost.wire.refusal.Refused: the manifest is none.
+        """
+        received = self.fetch_topic(topic, timeout_s)
+        if received.content_type == MANIFEST_CONTENT_TYPE:
+            self.fetch_blob(Manifest.decode(received.payload), timeout_s, into)
+        else:
+            into.write_bytes(received.payload)
+        return received
+
+    def fetch_blob(self, manifest: Manifest, timeout_s: float, into: Path) -> None:
+        """Fetch a blob's chunks in small windows, verify them, and write the file at once.
+
+        Args:
+            manifest: Of the blob.
+            timeout_s: How long to wait for any one chunk.
+            into: Written under a temporary name first, so it is whole or absent.
+
+        Raises:
+            FetchTimeout: a chunk was not there.
+            BlobCorrupt: the bytes do not have the manifest's digest or size.
+        """
+        handle, name = tempfile.mkstemp(dir=into.parent, prefix=".blob-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                self._copy_verified(manifest, timeout_s, file)
+            Path(name).replace(into)
+        except BaseException:
+            Path(name).unlink()
+            raise
+
+    def _copy_verified(self, manifest: Manifest, timeout_s: float, file: BinaryIO) -> None:
+        sha = hashlib.sha256()
+        for chunk in self._chunks(manifest, timeout_s):
+            sha.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+        if file.tell() != manifest.size or sha.hexdigest() != manifest.sha256:
+            raise BlobCorrupt(
+                f"blob {manifest.owner}/{manifest.sha256}: the chunks do not have its digest; "
+                "its owner must publish it again"
+            )
+
+    def _chunks(self, manifest: Manifest, timeout_s: float) -> Iterable[bytes]:
+        """Yield the chunks in order, a window of them subscribed at a time."""
+        topics = [
+            BLOB_CHUNK.format(owner=manifest.owner, sha256=manifest.sha256, n=n)
+            for n in range(manifest.chunks)
+        ]
+        inboxes: dict[str, Inbox] = {}
+        try:
+            for n, topic in enumerate(topics):
+                for ahead in topics[n : n + CHUNK_WINDOW]:
+                    if ahead not in inboxes:
+                        inboxes[ahead] = self._open(ahead)
+                try:
+                    chunk = inboxes[topic].get(timeout=timeout_s).payload
+                except queue.Empty:
+                    raise FetchTimeout(
+                        f"chunk {n} of {len(topics)} of blob {manifest.owner}/{manifest.sha256} "
+                        f"did not come within {timeout_s:g} s"
+                    ) from None
+                self._close(topic, inboxes.pop(topic))
+                yield chunk
+        finally:
+            for topic, inbox in inboxes.items():
+                self._close(topic, inbox)
+
+
+def send_all(session: SessionPort, messages: Iterable[Publish], timeout_s: float) -> None:
+    """Publish messages, few in flight, and return when the broker acknowledged all.
+
+    Args:
+        session: Connected or about to be.
+        messages: Taken one by one, so that a large blob is never whole in memory.
+        timeout_s: How long to wait for any one acknowledgement.
+
+    Raises:
+        FetchTimeout: the broker did not acknowledge in time.
+        BrokerRefused: the broker refused a message.
+    """
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    in_flight = 0
+    for message in messages:
+        session.publish(message, answers.put)
+        in_flight += 1
+        if in_flight >= SEND_WINDOW:
+            _await_answer(answers, timeout_s)
+            in_flight -= 1
+    for _ in range(in_flight):
+        _await_answer(answers, timeout_s)
+
+
+def _await_answer(answers: "queue.SimpleQueue[str | None]", timeout_s: float) -> None:
+    try:
+        problem = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise FetchTimeout(f"the broker acknowledged nothing within {timeout_s:g} s") from None
+    if problem is not None:
+        raise BrokerRefused(problem)

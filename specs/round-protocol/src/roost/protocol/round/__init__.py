@@ -1,0 +1,1 @@
+"""Round protocol: federated rounds, updates, models, experiments (specs/round-protocol.md)."""

@@ -1,0 +1,1 @@
+"""Task protocol: launching, running, watching and cancelling tasks (specs/task-protocol.md)."""

@@ -1,0 +1,1 @@
+"""What every Roost protocol is written with: ids, topics, messages, refusals, blobs."""

@@ -1,0 +1,47 @@
+"""Refusals: every way in which a payload from outside can be turned down.
+
+Error tree of this package::
+
+    Refused        a payload broke a rule; carries the numbered refusal and what broke it
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A numbered reason for turning a payload down, and what its sender can do.
+
+    Attributes:
+        code: The number, stable for ever. 1xx wire, 2xx task, 3xx round and model.
+        name: Snake case, for logs, metrics and tables.
+        cure: One sentence that tells the sender what to do.
+    """
+
+    code: int
+    name: str
+    cure: str
+
+
+class Refused(Exception):  # noqa: N818 - it names an outcome, not a malfunction
+    """A payload was turned down.
+
+    Attributes:
+        refusal: Which rule was broken.
+        detail: What broke it, with the culprit's name.
+    """
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(f"{refusal.name} ({refusal.code}): {detail}. {refusal.cure}")
+        self.refusal = refusal
+        self.detail = detail
+
+
+MALFORMED: Final = Refusal(101, "malformed", "Send the JSON object that the specification shows.")
+TOO_LARGE: Final = Refusal(102, "too_large", "Send less, or send it as a blob with a manifest.")
+NEWER_VERSION: Final = Refusal(103, "newer_version", "Update this side of Roost, or send v 1.")
+RETAINED_ORDER: Final = Refusal(104, "retained_order", "Publish orders without the retain flag.")
+BAD_TOPIC: Final = Refusal(105, "bad_topic", "Use ids of letters, digits, dot, dash, underscore.")
+
+WIRE_REFUSALS: Final = (MALFORMED, TOO_LARGE, NEWER_VERSION, RETAINED_ORDER, BAD_TOPIC)
