@@ -17,14 +17,21 @@ LEVELS: Final = {
 def configure(service: str, level: str, log_format: str) -> None:
     """Set the process's logs up; lines go to standard error and name the service."""
     renderer: Any = structlog.processors.JSONRenderer()
+    exception_text = [structlog.processors.format_exc_info]
     if log_format == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        exception_text = []
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            # Plain: a traceback with local variables would show private data.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            *exception_text,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

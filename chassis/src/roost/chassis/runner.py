@@ -355,7 +355,7 @@ class Runner:
                 return _Performed(entry, tuple(performer(effect) or ()))
             except Exception as error:  # noqa: BLE001 - tried again, then reported
                 problem = f"{type(effect).__name__}: {error!r}"
-                self._log.exception("effect.raised", effect=type(effect).__name__, attempt=attempt)
+                self._log.warning("effect.raised", problem=problem, attempt=attempt)
                 self._pause(2.0**attempt / 2)
         return _Performed(entry, (), problem)
 

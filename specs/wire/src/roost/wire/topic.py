@@ -67,7 +67,10 @@ class Topic:
         return topic
 
     def match(self, topic: str) -> Mapping[str, str] | None:
-        """Return the ids of a topic of this row, or None for any other topic."""
+        """Return the ids of a topic of this row, or None for any other topic.
+
+        A row without ids returns an empty mapping: compare with None.
+        """
         found = self._regex.fullmatch(topic)
         return None if found is None else found.groupdict()
 
