@@ -147,6 +147,8 @@ class Session:
         """Say goodbye (no last will is sent) and end the network thread."""
         self._client.disconnect()
         self._client.loop_stop()
+        # paho would keep its wake-up sockets open until it is garbage collected.
+        self._client._reset_sockets()  # noqa: SLF001
 
     @property
     def connected(self) -> bool:
