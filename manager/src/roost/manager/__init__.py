@@ -1,0 +1,1 @@
+"""The task manager: launches tasks on proplets and forwards messages verbatim."""

@@ -1,0 +1,1 @@
+"""Where the manager touches the broker and the disk."""

@@ -1,0 +1,1 @@
+"""Everything the manager decides, without I/O, clock, randomness or logging."""
