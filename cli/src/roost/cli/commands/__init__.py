@@ -1,0 +1,1 @@
+"""One module for each command of `roost`; imported by `roost.cli.app` when called."""

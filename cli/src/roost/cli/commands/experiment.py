@@ -1,0 +1,109 @@
+"""`roost experiment`: many rounds in a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from roost.cli.follow import complete_text, experiment_end, subscribe_experiment
+from roost.cli.options import Call, policy_options, remote, require_id
+from roost.cli.orders import decode_order, fill_policy, fresh_id, merge
+from roost.cli.wire_client import Wire, read
+from roost.protocol.round.messages import (
+    ExperimentStart,
+    ExperimentState,
+    ExperimentStatus,
+    ExperimentStop,
+    RoundComplete,
+)
+from roost.protocol.round.topics import EXPERIMENT_START, EXPERIMENT_STATE, EXPERIMENT_STOP
+
+__all__ = ["group"]
+
+
+@click.group(name="experiment")
+def group() -> None:
+    """Many rounds in a row, with the same participants."""
+
+
+@group.command("start")
+@click.option("--id", "experiment_id", help="Used once for ever; made up by default.")
+@click.option("--rounds", type=click.IntRange(min=1), help="How many rounds.  [default: 10]")
+@policy_options
+@click.option("--detach", is_flag=True, help="Return once the coordinator has answered.")
+@remote
+def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
+    """Start an experiment and watch it to its end."""
+    given = merge(file, options)
+    given.setdefault("rounds", 10)
+    experiment_id = require_id("experiment", given.setdefault("experiment_id", fresh_id("e")))
+    with call.wire() as wire:
+        order = decode_order(ExperimentStart, fill_policy(wire, given))
+        subscribe_experiment(wire, experiment_id)
+        wire.publish(EXPERIMENT_START.template, order)
+        return _follow(call, wire, experiment_id, detach=detach)
+
+
+@group.command("watch")
+@click.argument("experiment_id")
+@remote
+def watch(call: Call, experiment_id: str) -> int:
+    """Follow experiment EXPERIMENT_ID until it has ended."""
+    require_id("experiment", experiment_id)
+    with call.wire() as wire:
+        subscribe_experiment(wire, experiment_id)
+        return _follow(call, wire, experiment_id, detach=False)
+
+
+@group.command("stop")
+@click.argument("experiment_id")
+@click.option("--reason", default="stopped", help="Why; shown in its state.")
+@remote
+def stop(call: Call, experiment_id: str, reason: str) -> int:
+    """End experiment EXPERIMENT_ID after the round that is running."""
+    require_id("experiment", experiment_id)
+    topic = EXPERIMENT_STATE.format(experiment_id=experiment_id)
+    with call.wire() as wire:
+        wire.publish(
+            EXPERIMENT_STOP.format(experiment_id=experiment_id), ExperimentStop(reason=reason)
+        )
+        wire.subscribe(topic)
+        received = wire.await_message(
+            lambda r: (
+                (s := read(EXPERIMENT_STATE, r, ExperimentState)) is not None
+                and s.state is not ExperimentStatus.RUNNING
+            ),
+            call.timeout_s,
+            f"experiment {experiment_id} did not say that it stops",
+        )
+    state = read(EXPERIMENT_STATE, received, ExperimentState)
+    assert state is not None
+    call.out.result(state.model_dump(mode="json", exclude_none=True), _text(state))
+    return 0
+
+
+def _follow(call: Call, wire: Wire, experiment_id: str, *, detach: bool) -> int:
+    """Watch an experiment: a line for each round, a status in between."""
+
+    def on_round(complete: RoundComplete) -> None:
+        call.out.result(
+            complete.model_dump(mode="json", exclude_none=True), complete_text(complete)
+        )
+
+    def on_state(state: ExperimentState) -> None:
+        call.out.status(_text(state))
+
+    end = experiment_end(
+        wire, experiment_id, call.timeout_s, on_round, on_state, accepted_only=detach
+    )
+    call.out.result(end.model_dump(mode="json", exclude_none=True), _text(end))
+    return 1 if end.state is ExperimentStatus.FAILED else 0
+
+
+def _text(state: ExperimentState) -> str:
+    done = f"{state.rounds_completed} of {state.rounds} rounds"
+    text = f"experiment {state.experiment_id}: {state.state}, {done}"
+    if state.current_round is not None and not state.state.final:
+        text += f", now {state.current_round}"
+    return f"{text}, {state.message}" if state.message else text

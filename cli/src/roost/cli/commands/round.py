@@ -1,0 +1,102 @@
+"""`roost round`: start, watch, list and show federated rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from roost.cli.errors import CliError
+from roost.cli.follow import complete_text, round_end, state_text, subscribe_round
+from roost.cli.options import Call, policy_options, remote, require_id
+from roost.cli.orders import decode_order, fill_policy, fresh_id, merge
+from roost.cli.views import round_rows
+from roost.cli.wire_client import Wire, read
+from roost.protocol.round.messages import RoundComplete, RoundStart, RoundState, RoundStatus
+from roost.protocol.round.topics import ROUND_COMPLETE, ROUND_START, ROUND_STATE
+
+__all__ = ["group"]
+
+
+@click.group(name="round")
+def group() -> None:
+    """Start, watch and list federated rounds."""
+
+
+@group.command("start")
+@click.option("--id", "round_id", help="Used once for ever; made up by default.")
+@policy_options
+@click.option("--detach", is_flag=True, help="Return once the coordinator has answered.")
+@remote
+def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
+    """Start a round and watch it to its end."""
+    given = merge(file, options)
+    round_id = require_id("round", given.setdefault("round_id", fresh_id("r")))
+    with call.wire() as wire:
+        if (earlier := _outcome(wire, round_id)) is not None:
+            call.out.note(f"round {round_id} was started before; this is what became of it")
+            return _finish(call, earlier)
+        order = decode_order(RoundStart, fill_policy(wire, given))
+        subscribe_round(wire, round_id)
+        wire.publish(ROUND_START.template, order)
+        end = round_end(wire, call.out, round_id, call.timeout_s, accepted_only=detach)
+    if isinstance(end, RoundState):
+        call.out.result(end.model_dump(mode="json", exclude_none=True), state_text(end))
+        return 0
+    return _finish(call, end)
+
+
+@group.command("watch")
+@click.argument("round_id")
+@remote
+def watch(call: Call, round_id: str) -> int:
+    """Follow round ROUND_ID until it has ended."""
+    require_id("round", round_id)
+    with call.wire() as wire:
+        subscribe_round(wire, round_id)
+        end = round_end(wire, call.out, round_id, call.timeout_s)
+    assert isinstance(end, RoundComplete)
+    return _finish(call, end)
+
+
+@group.command("list")
+@remote
+def list_(call: Call) -> None:
+    """Show the rounds that the broker still knows of."""
+    with call.wire() as wire:
+        rows = round_rows(wire)
+    call.out.table(
+        ("round", "state", "updates", "model", "seconds", "message"),
+        rows,
+        empty="no round yet; `roost round start` starts one",
+    )
+
+
+@group.command("show")
+@click.argument("round_id")
+@remote
+def show(call: Call, round_id: str) -> None:
+    """Show all that is known of round ROUND_ID."""
+    require_id("round", round_id)
+    with call.wire() as wire:
+        received = wire.retained(ROUND_STATE.format(round_id=round_id))
+        state = read(ROUND_STATE, received, RoundState)
+        complete = _outcome(wire, round_id)
+    if state is None and complete is None:
+        raise CliError(f"nothing is known of round {round_id}; `roost round list` shows the others")
+    if state is not None:
+        call.out.result(state.model_dump(mode="json", exclude_none=True), state_text(state))
+        for reason, count in sorted(state.refusals.items()):
+            call.out.line(f"  refused: {reason}, {count} times")
+    if complete is not None:
+        _finish(call, complete)
+
+
+def _outcome(wire: Wire, round_id: str) -> RoundComplete | None:
+    received = wire.retained(ROUND_COMPLETE.format(round_id=round_id))
+    return read(ROUND_COMPLETE, received, RoundComplete)
+
+
+def _finish(call: Call, complete: RoundComplete) -> int:
+    call.out.result(complete.model_dump(mode="json", exclude_none=True), complete_text(complete))
+    return 0 if complete.outcome is RoundStatus.COMPLETED else 1

@@ -1,0 +1,202 @@
+"""What the demo does, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from roost.cli.architectures import accuracy
+from roost.cli.background import running_roost
+from roost.cli.broker import BrokerPlan, parse_url
+from roost.cli.digits import Split
+from roost.cli.digits_data import MOUNT, TEST_SPLIT, deal_digits
+from roost.cli.errors import CliError, UsageProblem
+from roost.cli.follow import complete_text, experiment_end, subscribe_experiment
+from roost.cli.local import DEFAULT_PORT
+from roost.cli.models import find_version, fresh_model, publish_first
+from roost.cli.orders import fresh_id
+from roost.cli.output import Output
+from roost.cli.ports import free_port, is_open
+from roost.cli.state import StateDir
+from roost.cli.views import model_index
+from roost.cli.welcome import MLP_HYPERPARAMS, first_steps, own_name
+from roost.cli.wire_client import Wire
+from roost.protocol.round.messages import (
+    DEFAULT_MODEL_NAME,
+    ExperimentStart,
+    ExperimentState,
+    ExperimentStatus,
+    RoundComplete,
+)
+from roost.protocol.round.model import parse_model
+from roost.protocol.round.topics import EXPERIMENT_START
+
+__all__ = ["ROUNDS", "TARGET", "run_demo"]
+
+ROUNDS = 15
+TARGET = 0.95
+PROPLETS = 5
+LAYERS = [64, 32, 10]
+SEED = 0
+_ROUND_S = 120.0
+_FETCH_S = 20.0
+
+
+def run_demo(out: Output, state: StateDir, *, rounds: int, port: int | None, broker: str) -> int:
+    """Run the demo from data to last line.
+
+    Args:
+        out: where to tell.
+        state: the folder that keeps everything.
+        rounds: how many.
+        port: loopback port of the broker; None for a free one.
+        broker: `auto`, `embedded` or `mosquitto`.
+
+    Returns:
+        0 if the last model reached the target.
+
+    Raises:
+        CliError: something did not work; the message says what.
+    """
+    if (pid := state.running_pid()) is not None:
+        raise UsageProblem(
+            f"Roost already runs on {state.root} (pid {pid}): end it with Ctrl-C there, or give "
+            "the demo a folder of its own with --state"
+        )
+    test = _prepare_data(out, state)
+    options = ["--proplets", str(PROPLETS), "--broker", broker]
+    with running_roost(state, "--port", str(port or _choose_port(state)), *options) as roost:
+        roost.on_ended = lambda event: out.note(_ended(event, state))
+        out.status("starting broker, manager, model server, coordinator and five proplets …")
+        found = roost.ready(state)
+        plan = _plan(state)
+        out.line(f"Everything runs ({plan.kind} broker on port {plan.port}; logs in {state.logs}).")
+        with Wire.connect(plan.url) as wire:
+            _prepare_model(out, wire)
+            last = _learn(out, wire, test, rounds, found)
+    return _conclude(out, plan, found, last)
+
+
+def _prepare_data(out: Output, state: StateDir) -> Split:
+    """Deal the digits unless that was done before; the test split."""
+    names = [f"proplet-{n}" for n in range(1, PROPLETS + 1)]
+    held_back = state.held_back(TEST_SPLIT)
+    given = [name for name in names if (state.mount(name, MOUNT) / "x.npy").exists()]
+    if not (held_back / "x.npy").exists() or len(given) < PROPLETS:
+        if given:
+            raise UsageProblem(
+                f"{', '.join(given)} in {state.root} have other data than the demo's, which it "
+                "will not replace: give the demo a folder of its own with --state"
+            )
+        rows, tests = deal_digits(state, names, SEED)
+        out.line(f"Each proplet gets its own handwritten digits; {tests} more are kept for tests.")
+        for row in rows:
+            out.line(f"  {row['proplet']}: {row['samples']:>3} samples, most of {row['most_of']}")
+    return Split(np.load(held_back / "x.npy"), np.load(held_back / "y.npy"))
+
+
+def _choose_port(state: StateDir) -> int:
+    """The port used last, the usual one, or else a free one."""
+    last = state.read_instance()
+    for port in (last.port if last and last.kind != "external" else DEFAULT_PORT, DEFAULT_PORT):
+        if not is_open("127.0.0.1", port):
+            return port
+    return free_port()
+
+
+def _plan(state: StateDir) -> BrokerPlan:
+    """The broker that the background Roost has chosen."""
+    instance = state.read_instance()
+    assert instance is not None
+    _, host, port = parse_url(instance.broker)
+    return BrokerPlan(instance.kind, instance.broker, host, port, (), "")
+
+
+def _prepare_model(out: Output, wire: Wire) -> None:
+    """Publish version 0, or go on from what an earlier demo has learned."""
+    index = model_index(wire)
+    if index is not None and DEFAULT_MODEL_NAME in index.models:
+        newest = find_version(wire, DEFAULT_MODEL_NAME, "latest")
+        out.line(
+            f"This folder holds {newest.topic} from before: learning goes on from there. "
+            "(A fresh start: `make clean`, or --state with another folder.)"
+        )
+        return
+    version = publish_first(wire, DEFAULT_MODEL_NAME, fresh_model("mlp", LAYERS, SEED), _FETCH_S)
+    out.line(f"{version.topic}: a network of 64-32-10 that has learned nothing.")
+
+
+def _learn(
+    out: Output, wire: Wire, test: Split, rounds: int, found: Mapping[str, Any]
+) -> tuple[float, str]:
+    """Run the experiment, a line for each round; the last accuracy and model topic.
+
+    Raises:
+        CliError: a round or the experiment failed.
+    """
+    order = ExperimentStart(
+        experiment_id=fresh_id("demo"),
+        rounds=rounds,
+        model_uri=find_version(wire, DEFAULT_MODEL_NAME, "latest").topic,
+        task_wasm_image=found["image"],
+        participants=tuple(found["proplets"]),
+        hyperparams=dict(MLP_HYPERPARAMS),
+        k_of_n=len(found["proplets"]),
+        timeout_s=_ROUND_S,
+    )
+    done: list[tuple[float, str]] = []
+
+    def on_round(complete: RoundComplete) -> None:
+        if complete.model_topic is None:
+            raise CliError(complete_text(complete))
+        tensors = parse_model(wire.fetch(complete.model_topic, _FETCH_S)).tensors
+        measured = accuracy(tensors, test.x, test.y)
+        done.append((measured, complete.model_topic))
+        out.result(
+            {
+                "event": "round",
+                "round": len(done),
+                "round_id": complete.round_id,
+                "model": complete.model_topic,
+                "accuracy": measured,
+                "updates": complete.updates,
+                "seconds": complete.duration_s,
+            },
+            f"round {len(done):>2} of {rounds}   accuracy {measured:6.1%}   "
+            f"{complete.updates} of {PROPLETS} updates   {complete.duration_s:.1f} s",
+        )
+
+    def on_state(state: ExperimentState) -> None:
+        if state.current_round is not None and not state.state.final:
+            out.status(f"round {len(done) + 1}: five proplets are training …")
+
+    subscribe_experiment(wire, order.experiment_id)
+    wire.publish(EXPERIMENT_START.template, order)
+    end = experiment_end(
+        wire, order.experiment_id, _FETCH_S, on_round, on_state, quiet_s=_ROUND_S + _FETCH_S
+    )
+    if end.state is not ExperimentStatus.COMPLETED or not done:
+        raise CliError(f"experiment {end.experiment_id} {end.state}: {end.message}")
+    return done[-1]
+
+
+def _conclude(
+    out: Output, plan: BrokerPlan, found: Mapping[str, Any], last: tuple[float, str]
+) -> int:
+    measured, model = last
+    good = measured >= TARGET
+    verdict = "done" if good else "missed"
+    out.result(
+        {"event": "finished", "accuracy": measured, "target": TARGET, "model": model},
+        f"\n{measured:.1%} of the test digits are recognised; the goal was {TARGET:.0%}: {verdict}.",
+    )
+    out.line(f"\nThe state stays. Go on with\n  {own_name()} up\nand then, in another terminal:")
+    for line in first_steps(plan, {**found, "model": model}):
+        out.line(line)
+    return 0 if good else 1
+
+
+def _ended(event: Mapping[str, Any], state: StateDir) -> str:
+    name = event["service"]
+    return f"{name} ended with {event['code']} and is started again: see {state.logs / name}.log"

@@ -1,0 +1,217 @@
+"""Following a round, an experiment or a task until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from roost.cli.errors import CliError, WaitedTooLong
+from roost.cli.output import Output
+from roost.cli.wire_client import Wire, read
+from roost.protocol.round import topics as rounds
+from roost.protocol.round.messages import (
+    CoordinatorState,
+    ExperimentState,
+    RoundComplete,
+    RoundState,
+)
+from roost.protocol.task import topics as tasks
+from roost.protocol.task.messages import TaskState, WorkloadsState
+
+__all__ = [
+    "complete_text",
+    "experiment_end",
+    "round_end",
+    "state_text",
+    "subscribe_experiment",
+    "subscribe_round",
+    "subscribe_task",
+    "task_end",
+]
+
+_SHOWN = 3
+
+
+def subscribe_round(wire: Wire, round_id: str) -> None:
+    """Let everything about a round arrive in the inbox."""
+    wire.subscribe(
+        rounds.ROUND_STATE.format(round_id=round_id),
+        rounds.ROUND_COMPLETE.format(round_id=round_id),
+        rounds.COORDINATOR_STATE.template,
+    )
+
+
+def round_end(
+    wire: Wire, out: Output, round_id: str, answer_s: float, *, accepted_only: bool = False
+) -> RoundComplete | RoundState:
+    """Wait until a subscribed round has ended, telling how it goes on.
+
+    Args:
+        wire: subscribed to it.
+        out: gets the progress.
+        round_id: which round.
+        answer_s: how long the first sign of it may take.
+        accepted_only: be content with that first sign.
+
+    Raises:
+        WaitedTooLong: no sign of it came.
+    """
+    answered = False
+    while True:
+        received = wire.next(None if answered else answer_s)
+        if received is None:
+            raise WaitedTooLong(
+                f"no coordinator answered about round {round_id} within {answer_s:g} s; is it "
+                "running? `roost doctor` tells. A start that nobody took is lost: start it again",
+                round_id=round_id,
+            )
+        if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
+            return complete
+        if state := read(rounds.ROUND_STATE, received, RoundState):
+            answered = True
+            out.status(state_text(state))
+            if accepted_only:
+                return state
+        elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
+            _raise_if_about(round_id, refused.last_refusal, was_there=received.retain)
+
+
+def state_text(state: RoundState) -> str:
+    """A round's progress in one line."""
+    parts = [
+        f"round {state.round_id}: {state.state}",
+        f"{state.updates} of {state.participants} updates",
+    ]
+    if state.missing and not state.state.final:
+        parts.append("waiting for " + _some(state.missing))
+    if state.failed:
+        parts.append("failed: " + _some(tuple(state.failed)))
+    if state.time_left_s is not None and not state.state.final:
+        parts.append(f"{state.time_left_s:.0f} s left")
+    if state.message:
+        parts.append(state.message)
+    return ", ".join(parts)
+
+
+def complete_text(complete: RoundComplete) -> str:
+    """A round's outcome for people; several lines if something was odd."""
+    if complete.model_topic is not None:
+        measured = ", ".join(f"{k} {v:.4g}" for k, v in sorted(complete.metrics.items()))
+        head = (
+            f"round {complete.round_id} {complete.outcome}: {complete.model_topic} from "
+            f"{complete.updates} updates over {complete.samples} samples in "
+            f"{complete.duration_s:.1f} s" + (f" ({measured})" if measured else "")
+        )
+    else:
+        head = (
+            f"round {complete.round_id} {complete.outcome}: {complete.message or complete.reason}"
+        )
+    odd = {k: v for k, v in complete.verdicts.items() if v != "accepted"}
+    return "\n".join([head, *(f"  {name}: {verdict}" for name, verdict in sorted(odd.items()))])
+
+
+def subscribe_experiment(wire: Wire, experiment_id: str) -> None:
+    """Let an experiment and the rounds of all experiments arrive in the inbox."""
+    wire.subscribe(
+        rounds.EXPERIMENT_STATE.format(experiment_id=experiment_id),
+        rounds.ROUND_COMPLETE.filter,
+        rounds.COORDINATOR_STATE.template,
+    )
+
+
+def experiment_end(
+    wire: Wire,
+    experiment_id: str,
+    answer_s: float,
+    on_round: Callable[[RoundComplete], None],
+    on_state: Callable[[ExperimentState], None],
+    *,
+    accepted_only: bool = False,
+    quiet_s: float | None = None,
+) -> ExperimentState:
+    """Wait until a subscribed experiment has ended.
+
+    Args:
+        wire: subscribed to it.
+        experiment_id: which experiment.
+        answer_s: how long the first sign of it may take.
+        on_round: told each of its rounds that ended.
+        on_state: told each change of the experiment.
+        accepted_only: be content with the first sign of it.
+        quiet_s: how long to wait for the next sign of it, after the first.
+
+    Raises:
+        WaitedTooLong: no sign of it came.
+    """
+    wait_s: float | None = answer_s
+    while True:
+        received = wire.next(wait_s)
+        if received is None:
+            raise WaitedTooLong(
+                f"no coordinator told anything about experiment {experiment_id} for {wait_s:g} s; "
+                "is it running? `roost doctor` tells",
+                experiment_id=experiment_id,
+            )
+        if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
+            if complete.round_id.startswith(f"{experiment_id}:"):
+                on_round(complete)
+        elif state := read(rounds.EXPERIMENT_STATE, received, ExperimentState):
+            wait_s = quiet_s
+            on_state(state)
+            if state.state.final or accepted_only:
+                return state
+        elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
+            _raise_if_about(experiment_id, refused.last_refusal, was_there=received.retain)
+
+
+def subscribe_task(wire: Wire, task_id: str) -> None:
+    """Let everything about a task arrive in the inbox."""
+    wire.subscribe(tasks.STATE.format(task_id=task_id), tasks.WORKLOADS_STATE.template)
+
+
+def task_end(
+    wire: Wire, out: Output, task_id: str, answer_s: float, *, accepted_only: bool = False
+) -> TaskState:
+    """Wait until a subscribed task has ended; arguments and errors as for `round_end`.
+
+    Raises:
+        WaitedTooLong: no sign of it came.
+    """
+    answered = False
+    while True:
+        received = wire.next(None if answered else answer_s)
+        if received is None:
+            raise WaitedTooLong(
+                f"no manager answered about task {task_id} within {answer_s:g} s; is it running? "
+                "`roost doctor` tells",
+                task_id=task_id,
+            )
+        if state := read(tasks.STATE, received, TaskState):
+            answered = True
+            if state.state.final or accepted_only:
+                return state
+            out.status(_task_text(state))
+        elif refused := read(tasks.WORKLOADS_STATE, received, WorkloadsState):
+            _raise_if_about(task_id, refused.last_refusal, was_there=received.retain)
+
+
+def _task_text(state: TaskState) -> str:
+    where = f" on {state.proplet}" if state.proplet else ""
+    progress = ""
+    if state.progress:
+        progress = ", " + ", ".join(f"{k} {v}" for k, v in state.progress.items())
+    return f"task {state.task_id}: {state.state}{where}{progress}"
+
+
+def _raise_if_about(wanted: str, refusal: str | None, *, was_there: bool) -> None:
+    """End the waiting if a refusal that is news names what we wait for.
+
+    Raises:
+        CliError: it does.
+    """
+    if refusal is not None and not was_there and wanted in refusal:
+        raise CliError(refusal)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -1,0 +1,98 @@
+"""What `roost up` and the demo tell a user to try next, ready to paste."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from roost.cli.broker import BrokerPlan
+from roost.protocol.round.messages import DEFAULT_MODEL_NAME
+from roost.protocol.round.topics import MODEL, ROUND_START
+
+__all__ = ["MLP_HYPERPARAMS", "first_steps", "own_name", "round_message"]
+
+_EVERYTHING = ROUND_START.template.split("/")[0] + "/#"
+MLP_HYPERPARAMS: Mapping[str, object] = {
+    "epochs": 3,
+    "lr": 0.05,
+    "batch_size": 10,
+    "momentum": 0.9,
+}
+
+
+def own_name(cwd: Path | None = None) -> str:
+    """How this user calls this program: `roost` where PATH has it, else its path."""
+    here = Path(sys.executable).parent / "roost"
+    found = shutil.which("roost")
+    if found is not None and Path(found).samefile(here):
+        return "roost"
+    where = cwd or Path.cwd()
+    return str(here.relative_to(where)) if here.is_relative_to(where) else str(here)
+
+
+def round_message(
+    round_id: str, model: str, image: str, participants: Sequence[str]
+) -> dict[str, object]:
+    """A round that everyone takes part in and nobody may miss."""
+    return {
+        "round_id": round_id,
+        "model_uri": model,
+        "task_wasm_image": image,
+        "participants": list(participants),
+        "hyperparams": dict(MLP_HYPERPARAMS),
+        "k_of_n": len(participants),
+        "timeout_s": 120,
+    }
+
+
+def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
+    """Lines to print once everything runs.
+
+    Args:
+        plan: the broker.
+        found: the desk's report: image, proplets, model, round_id.
+    """
+    roost = own_name()
+    image, model = str(found["image"]), found["model"]
+    proplets = found["proplets"]
+    assert isinstance(proplets, list)
+    to_broker = f"-h {plan.host} -p {plan.port} -V 5"
+    lines = [
+        "",
+        "Watch everything that happens:",
+        f"  mosquitto_sub {to_broker} -v -t '{_EVERYTHING}'",
+    ]
+    if model is None:
+        lines += [
+            "",
+            "There is no model yet, and perhaps no data. Digits, and a network for them:",
+            f"  {roost} data digits --proplets {max(1, len(proplets))}",
+            f"  {roost} model init --arch mlp --layers 64,32,10",
+            "then this round can run:",
+        ]
+    else:
+        lines += ["", "Run a round of your own (a round_id is used once):"]
+    message = round_message(
+        str(found["round_id"]),
+        str(model or MODEL.format(name=DEFAULT_MODEL_NAME, version=0)),
+        image,
+        proplets,
+    )
+    text = json.dumps(message, separators=(",", ":"))
+    lines += [
+        f"  mosquitto_pub {to_broker} -q 1 -t {ROUND_START.template} -m {shlex.quote(text)}",
+        "or, with a look at its progress:",
+        f"  {roost} round start",
+        "",
+    ]
+    if shutil.which("mosquitto_pub") is None:
+        lines.insert(
+            -1, "(mosquitto_pub and mosquitto_sub come with the package mosquitto-clients.)"
+        )
+    if plan.v5_only:
+        lines.insert(-1, "(Keep -V 5: the embedded broker refuses MQTT 3.1.1.)")
+    return lines
