@@ -8,8 +8,6 @@ import hashlib
 import os
 import platform
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,6 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
+from roost.proplet.errors import ImageRefused, TaskStopped
 from roost.proplet.guest.folders import remove
 from roost.proplet.guest.process import Ended, Stopper, Watch, work
 
@@ -25,14 +24,7 @@ SUFFIX: Final = ".cwasm"
 _MODULE: Final = b"\0asm\x01\0\0\0"
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _MAGIC: Final = b"\0asm"
-
-
-class ImageRefused(Exception):  # noqa: N818 - it names an outcome
-    """An image is no program that this proplet can run; the text says why and what to do."""
-
-
-class CompileStopped(Exception):  # noqa: N818 - as above
-    """Someone stopped the task while its image was being compiled."""
+_LOCKS: Final = tuple(threading.Lock() for _ in range(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +61,14 @@ class ModuleCache:
 
         Raises:
             ImageRefused: it is no core Wasm module, is broken, or no WASI preview 1 command.
-            CompileStopped: by the stopper.
+            TaskStopped: by the stopper.
         """
         image = image.absolute()
         if digest is None:
             with image.open("rb") as source:
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
         place = (self.modules / f"{digest}-{engine_key()}{SUFFIX}").absolute()
-        with _one_at_a_time(place):
+        with _LOCKS[hash(place) % len(_LOCKS)]:  # others wait instead of compiling it again
             if place.exists():
                 os.utime(place)
             else:
@@ -138,7 +130,7 @@ def _judge(ended: Ended) -> None:
         if ended.news["kind"] != "exit":
             raise ImageRefused(ended.news["message"])
     elif ended.killed == "stopped":
-        raise CompileStopped
+        raise TaskStopped("stopped while its image was being compiled")
     elif ended.killed is not None:
         raise ImageRefused(f"compiling it took more than {COMPILE_LIMIT_S:.0f} s")
     else:
@@ -152,16 +144,3 @@ def engine_key() -> str:
         features = {line for line in lines if line.startswith(("flags", "Features"))}
     text = "\n".join([platform.machine(), *sorted(features)])
     return f"{version('wasmtime')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-_locks: dict[Path, threading.Lock] = {}
-_locks_guard = threading.Lock()
-
-
-@contextmanager
-def _one_at_a_time(place: Path) -> Iterator[None]:
-    """Let one thread compile a module while others wait for it instead of doing it again."""
-    with _locks_guard:
-        lock = _locks.setdefault(place, threading.Lock())
-    with lock:
-        yield

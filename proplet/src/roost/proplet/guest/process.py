@@ -19,8 +19,7 @@ READ_BYTES: Final = 262_144
 LOOK_S: Final = 0.1
 START_LIMIT_S: Final = 60.0
 _CODE: Final = (
-    "import sys; sys.path[1:1] = sys.argv[3:]; "
-    "from roost.proplet.worker.entry import main; main()"
+    "import sys; sys.path[1:1] = sys.argv[3:]; from roost.proplet.worker.entry import main; main()"
 )
 
 

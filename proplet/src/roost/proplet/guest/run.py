@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from roost.proplet.guest.cache import CompileStopped, ImageRefused, ModuleCache
+from roost.proplet.errors import ImageRefused, TaskStopped
+from roost.proplet.guest.cache import ModuleCache
 from roost.proplet.guest.folders import measure, remove
 from roost.proplet.guest.process import Ended, Stopper, Watch, work
 from roost.protocol.task.messages import FailureReason, Usage
@@ -31,6 +32,7 @@ class GuestRun:
         out: Folder that becomes ``/out``; whatever it holds is removed first.
         stdout: File that gets standard output.
         digest: SHA-256 of the image if known.
+        program: The guest's name for itself, ``argv[0]``; empty: the image file's name.
         args: Arguments; the program's name goes before them.
         env: Environment variables, all there are.
         inputs: Folder that becomes ``/in``, read-only; None: there is no ``/in``.
@@ -45,6 +47,7 @@ class GuestRun:
     out: Path
     stdout: Path
     digest: str | None = None
+    program: str = ""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     inputs: Path | None = None
@@ -115,7 +118,7 @@ def run_guest(
                 ended = _attempt(run, modules, module, stopper, output)
     except ImageRefused as refused:
         return _failed(FailureReason.IMAGE_REFUSED, f"the image was refused: {refused}")
-    except CompileStopped:
+    except TaskStopped:
         return GuestOutcome(None, "stopped", stopped=True)
     return _Verdict(run, ended, output).outcome()
 
@@ -130,7 +133,7 @@ def _attempt(
     job = {
         "do": "run",
         "cwasm": str(module),
-        "args": [run.image.name, *run.args],
+        "args": [run.program or run.image.name, *run.args],
         "env": dict(run.env),
         "mounts": mounts,
         "memory_bytes": run.memory_mb * MB,

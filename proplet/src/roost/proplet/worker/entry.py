@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Final
 
+from roost.proplet.worker.memory import LimitedMemory
 from wasmtime import (
     Config,
     Engine,
@@ -26,8 +27,6 @@ from wasmtime import (
     WasiConfig,
     WasmtimeError,
 )
-
-from roost.proplet.worker.memory import LimitedMemory
 
 WASI: Final = "wasi_snapshot_preview1"
 MAX_TABLE_ELEMENTS: Final = 1_000_000
@@ -67,8 +66,8 @@ def tell(pipe: int, news: dict[str, Any]) -> None:
 def engine(memory: LimitedMemory) -> Engine:
     """Return the one engine configuration that compiles and runs guests.
 
-    No epochs and no fuel: they slow tight loops down by 1.3 to 3.3 times and cannot interrupt a
-    guest that sleeps; the parent kills the process instead. Garbage-collected objects would live
+    No interruption checks and no fuel: they slow tight loops down by 1.3 to 3.3 times and cannot
+    interrupt a guest that sleeps; the parent kills the process instead. Garbage-collected objects would live
     outside the limited memory, and no preview 1 toolchain uses them.
     """
     config = Config()

@@ -47,7 +47,7 @@ class LimitedMemory:
         self.refused = 0
         self._sizes: list[int] = []
         self._callbacks: list[Any] = []  # C holds bare pointers: these must stay alive
-        self._creator = c_api.wasmtime_memory_creator_t()
+        self._creator: Any = c_api.wasmtime_memory_creator_t()
 
     def install(self, config: Config) -> None:
         """Make an engine of this config take its linear memories from here."""
@@ -62,7 +62,7 @@ class LimitedMemory:
         self._callbacks.append(callback)
         return callback
 
-    def _new(  # noqa: PLR0913 - the C API's signature
+    def _new(
         self,
         _env: Any,
         _type: Any,

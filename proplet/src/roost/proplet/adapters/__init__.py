@@ -1,0 +1,1 @@
+"""What a proplet does to the world: fetching, running, sending, sampling."""

@@ -1,0 +1,10 @@
+"""All decisions of a proplet, without clock or I/O.
+
+==============  ==============================================================
+``events``      what can happen
+``effects``     what can be wanted
+``states``      what is remembered of each task
+``lifecycle``   the table of one task's transitions
+``proplet``     many tasks: run slots, presence, the connection
+==============  ==============================================================
+"""
