@@ -11,7 +11,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 class Event(Protocol):
-    """Anything that happened, with its time in epoch seconds on this service's clock."""
+    """Anything that happened, with its time in Unix seconds on this service's clock."""
 
     @property
     def at(self) -> float:

@@ -43,7 +43,7 @@ class SetTimer:
 
     Attributes:
         key: Names the timer.
-        at: Epoch seconds on this service's clock.
+        at: Unix seconds on this service's clock.
     """
 
     key: str

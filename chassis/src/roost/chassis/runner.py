@@ -127,7 +127,7 @@ class Runner:
             session: The connection; its callbacks are taken over.
             decode: Turns messages into events.
             performers: A function for each of the core's own effects.
-            clock: Epoch seconds.
+            clock: Unix seconds.
             metrics: Where events are counted.
             workers: How many service effects run side by side.
             pause: Waits between tries of an effect that raised.

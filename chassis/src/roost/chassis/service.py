@@ -40,7 +40,7 @@ class Context:
         session: The service's connection.
         fetcher: Fetches retained topics and blobs over it.
         metrics: The process's metrics.
-        clock: Epoch seconds.
+        clock: Unix seconds.
         rng: The process's randomness.
         post: Hands an event to the core, from any thread.
         stopping: Set when the process shall end.

@@ -144,7 +144,7 @@ class Store:
             self._db.execute("INSERT OR REPLACE INTO timers VALUES (?,?)", (key, at))
 
     def timers(self) -> dict[str, float]:
-        """Return all timers: epoch seconds by key."""
+        """Return all timers: Unix seconds by key."""
         return dict(self._db.execute("SELECT key, at FROM timers").fetchall())
 
     def keep_retained(self, publish: Publish, at: float) -> None:

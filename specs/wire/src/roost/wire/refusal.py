@@ -14,7 +14,7 @@ class Refusal:
     """A numbered reason for turning a payload down, and what its sender can do.
 
     Attributes:
-        code: The number, stable for ever. 1xx wire, 2xx task, 3xx round and model.
+        code: The number, stable for ever. 1xx wire, 2xx tasks, 3xx a workload of its own.
         name: Snake case, for logs, metrics and tables.
         cure: One sentence that tells the sender what to do.
     """
