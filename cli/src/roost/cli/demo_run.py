@@ -189,7 +189,7 @@ def _conclude(
     verdict = "done" if good else "missed"
     out.result(
         {"event": "finished", "accuracy": measured, "target": TARGET, "model": model},
-        f"\n{measured:.1%} of the test digits are recognised; the goal was {TARGET:.0%}: {verdict}.",
+        f"\n{measured:.1%} of the test digits are recognised, the goal was {TARGET:.0%}: {verdict}",
     )
     out.line(f"\nThe state stays. Go on with\n  {own_name()} up\nand then, in another terminal:")
     for line in first_steps(plan, {**found, "model": model}):

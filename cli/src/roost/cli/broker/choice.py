@@ -126,7 +126,7 @@ def _embedded(port: int, state: StateDir, *, fallback: bool) -> BrokerPlan:
     config.write_text(embedded_config(port))
     why = "mosquitto is not installed, so the embedded broker" if fallback else "embedded broker"
     about = f"broker: {why} (iotcore {version}) serves on 127.0.0.1:{port}. It lacks: {LACKS}."
-    argv = (sys.executable, "-m", "roost.cli.broker.embedded", str(config))
+    argv = (sys.executable, "-m", "roost.cli.broker.serve", str(config))
     return BrokerPlan("embedded", f"mqtt://127.0.0.1:{port}", "127.0.0.1", port, argv, about)
 
 

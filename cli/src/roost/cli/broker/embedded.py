@@ -1,14 +1,11 @@
 """The embedded broker: rumqttd out of the `iotcore` wheel, run as a process of its own.
 
-`python -m roost.cli.broker.embedded FILE.toml` serves until a signal ends it. Only the MQTT 5
-listener is used: the 3.1.1 one drops a subscriber at the first message with MQTT 5 properties.
+Only the MQTT 5 listener is used: the 3.1.1 one drops a subscriber at the first message with MQTT 5
+properties. The process is `roost.cli.broker.serve`.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["LACKS", "embedded_config", "embedded_version"]
@@ -56,19 +53,3 @@ def embedded_version() -> str | None:
         return version("iotcore")
     except PackageNotFoundError:
         return None
-
-
-def main() -> None:
-    """Serve the configuration named by the first argument until a signal comes."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # Its tracing spans arrive as ERROR records, one for every packet.
-    for chatter in ("rumqttd", "tracing"):
-        logging.getLogger(chatter).setLevel(logging.CRITICAL)
-    native = importlib.import_module("iotcore.iotcore")
-    broker = native.IotCoreBroker(config_path=sys.argv[1])
-    broker.check_ports()
-    broker.run_forever()
-
-
-if __name__ == "__main__":
-    main()

@@ -145,7 +145,7 @@ def parse_layers(arch: str, text: str) -> list[int]:
         0 < size <= MAX_WIDTH for size in layers
     ):
         raise UsageProblem(
-            f"--layers {text!r}: {MIN_LAYERS} to {MAX_LAYERS} sizes of 1 to {MAX_WIDTH}, input first"
+            f"--layers {text!r}: {MIN_LAYERS} to {MAX_LAYERS} sizes up to {MAX_WIDTH}, input first"
         )
     if arch == "linear" and len(layers) != MIN_LAYERS:
         raise UsageProblem(f"--layers {text!r}: a linear model has an input and an output, no more")
