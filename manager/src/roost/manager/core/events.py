@@ -17,6 +17,7 @@ class Ordered:
         retain: Whether the broker had kept it.
         response_topic: Where an answer is wanted.
         correlation: What the answer must carry.
+        receipt: Names the message to its adapter, which acknowledges it when told so.
     """
 
     at: float
@@ -25,6 +26,7 @@ class Ordered:
     retain: bool = False
     response_topic: str | None = None
     correlation: bytes | None = None
+    receipt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +102,24 @@ class ReadBindings:
 
 @dataclass(frozen=True, slots=True)
 class ApplyBindings:
-    """Effect: subscribe to what the bindings in force name, and to no more.
+    """Effect: subscribe to what the bindings read last name, and to no more.
 
     Attributes:
-        launches: Topic filters of launch rules.
-        forwards: Source and destination of forward rules.
         launches_gone: Filters of launch rules that are no longer in force.
         forwards_gone: Filters of forward rules that are no longer in force.
         reload_id: The reload that brought them.
         lane: Bindings are read and applied one after the other.
     """
 
-    launches: tuple[str, ...]
-    forwards: tuple[tuple[str, str], ...]
     launches_gone: tuple[str, ...] = ()
     forwards_gone: tuple[str, ...] = ()
     reload_id: str | None = None
     lane: str = "workloads"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Effect: what came of a message is committed, so the broker may forget it."""
+
+    receipt: str
+    lane: str = "receipts"

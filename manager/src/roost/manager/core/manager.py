@@ -1,7 +1,7 @@
 """The manager's core: every event and what it leads to."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired, View
 from roost.chassis.effects import Publish, SetTimer, note
@@ -17,6 +17,7 @@ from roost.manager.core.draft import (
     Draft,
 )
 from roost.manager.core.events import (
+    Acknowledge,
     ApplyBindings,
     BindingsApplied,
     BindingsRead,
@@ -42,14 +43,15 @@ _PRUNE: Final = "prune"
 class ManagerCore:
     """All decisions of the manager. Pure: time comes with the events."""
 
-    kinds: ClassVar[Mapping[str, type[Any]]] = {
-        TASK: Task,
-        ENDED: Task,
-        LAUNCH: Launched,
-        WORKLOADS: Workloads,
-    }
-    volatile: ClassVar[frozenset[str]] = frozenset({PROPLET, LINK, BINDINGS})
-    effects: ClassVar[tuple[type[Any], ...]] = (ReadBindings, ApplyBindings)
+    def __init__(self) -> None:
+        self.kinds: Mapping[str, type[Any]] = {
+            TASK: Task,
+            ENDED: Task,
+            LAUNCH: Launched,
+            WORKLOADS: Workloads,
+        }
+        self.volatile = frozenset({PROPLET, LINK, BINDINGS})
+        self.effects: tuple[type[Any], ...] = (ReadBindings, ApplyBindings, Acknowledge)
 
     def handle(self, event: Any, view: View) -> Decision:
         """Decide what one event changes."""

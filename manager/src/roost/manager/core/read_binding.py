@@ -39,8 +39,11 @@ SHAPE: Final[Mapping[str, Any]] = {
     "deadline_s": NUMBER,
 }
 
-_WANTED: Final = {str: "a text or a number, in quotes if it has fields", list: "a list",
-                  dict: "a table"}  # fmt: skip
+_WANTED: Final[Mapping[str, str]] = {
+    "str": "a text or a number, in quotes if it has fields",
+    "list": "a list",
+    "dict": "a table",
+}
 
 
 def read_binding(file: str, content: bytes) -> Binding:
@@ -184,7 +187,7 @@ class _Reader:
             return Leaf(Template((repr(value),), self.where(path)), number=True)
         if isinstance(shape, str) and isinstance(value, str):
             return Leaf(self.template(value, path), number=number)
-        self.complain(path, f"'{path[-1]}' must be {_WANTED[type(shape)]}")
+        self.complain(path, f"'{path[-1]}' must be {_WANTED[type(shape).__name__]}")
         return Table(())
 
     def template(self, text: str, path: Path) -> Template:

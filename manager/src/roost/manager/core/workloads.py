@@ -96,8 +96,7 @@ def on_read(draft: Draft, event: BindingsRead) -> None:
     """Take new bindings over; they are shown once the subscriptions follow them."""
     before, bindings = current(draft), event.bindings
     launches = tuple(rule.topic for rule in bindings.launches)
-    pairs = tuple((rule.source, rule.to) for rule in bindings.forwards)
-    sources = tuple(dict.fromkeys(source for source, _ in pairs))
+    sources = tuple(dict.fromkeys(rule.source for rule in bindings.forwards))
     draft.put(BINDINGS, THE, bindings)
     draft.put(
         WORKLOADS,
@@ -113,8 +112,6 @@ def on_read(draft: Draft, event: BindingsRead) -> None:
     )
     draft.add(
         ApplyBindings(
-            launches,
-            pairs,
             launches_gone=tuple(t for t in before.launches if t not in launches),
             forwards_gone=tuple(s for s in before.forwards if s not in sources),
             reload_id=event.reload_id,
