@@ -2,7 +2,8 @@
 """Everything `make` does, for machines without make: `python3 bootstrap.py demo`.
 
 Needs Python 3.11 or newer and nothing else. Sets up `.venv` in this folder (with uv, from the
-locked versions), then runs the target. Nothing is written outside this folder but uv's own cache.
+locked versions), then runs the target. Nothing is written outside this folder but the caches of
+pip and uv.
 
     demo    five proplets learn handwritten digits, over MQTT; keeps its state in .roost
     up      start Roost and leave it running
@@ -12,163 +13,33 @@ locked versions), then runs the target. Nothing is written outside this folder b
 
 What follows the target is passed on: `python3 bootstrap.py up --proplets 3`.
 """
+# Any Python 3 must be able to read this file, so that an old one gets a message, not a traceback.
+# ruff: noqa: S603 - it runs the project's own tools
+# ruff: noqa: UP - see above
+# ruff: noqa: T201 - it talks to a person
 
-# Runs under any Python 3, so that an old one gets a message instead of a syntax error.
 import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
-VENV = os.path.join(ROOT, ".venv")
-BIN = os.path.join(VENV, "bin")
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+OLDEST_PYTHON = (3, 11)
 OLDEST_UV = (0, 9, 8)  # the first that knows exclude-dependencies
-SERVICES = ["manager", "proplet", "coordinator", "model-server", "client-wasm", "chassis", "cli"]
-PROTOCOLS = ["specs/wire", "specs/task-protocol", "specs/round-protocol"]
+PROTOCOLS = ("specs/wire", "specs/task-protocol", "specs/round-protocol")
+SERVICES = ("chassis", "manager", "proplet", "coordinator", "model-server", "client-wasm", "cli")
 
-#: What `uv sync` installs: what a user runs, or what a developer runs.
-USER = ["--package", "roost-cli", "--no-default-groups"]
-DEVELOPER = ["--all-packages", "--group", "dev"]
+#: What `uv sync` installs: what a user runs, what a developer runs, and the C compiler.
+USER = ("--package", "roost-cli", "--no-default-groups")
+DEVELOPER = ("--all-packages", "--group", "dev")
+COMPILER = ("--group", "guest")
 
-
-def fail(message):
-    sys.exit("error: " + message)
-
-
-def run(*argv):
-    """Run a command in this folder; end with its exit code if it fails."""
-    code = subprocess.call(list(argv), cwd=ROOT)
-    if code:
-        sys.exit(code if code > 0 else 128 - code)
-
-
-def make_venv():
-    if sys.version_info < (3, 11):
-        fail(
-            "Roost needs Python 3.11 or newer and this is {}.{}: run `python3.11 bootstrap.py {}`, "
-            "or install uv, which brings its own Python".format(
-                sys.version_info[0], sys.version_info[1], " ".join(sys.argv[1:])
-            )
-        )
-    print("setting up .venv", file=sys.stderr, flush=True)
-    made = subprocess.run(
-        [sys.executable, "-m", "venv", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if made.returncode:
-        shutil.rmtree(VENV, ignore_errors=True)
-        if b"ensurepip" in made.stdout or b"No module named venv" in made.stdout:
-            package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-            fail(
-                "this Python cannot make virtual environments; on Debian and Ubuntu: "
-                f"`apt-get install {package}` (elsewhere: the package with Python's venv module)"
-            )
-        fail("python3 -m venv failed:\n" + made.stdout.decode(errors="replace"))
-
-
-def recent_enough(uv):
-    try:
-        said = subprocess.check_output([uv, "--version"]).decode()
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    return bool(found) and tuple(map(int, found.groups())) >= OLDEST_UV
-
-
-def find_uv():
-    """Uv of .venv or of this machine; otherwise pip puts one into .venv."""
-    for candidate in (os.path.join(BIN, "uv"), shutil.which("uv")):
-        if candidate and recent_enough(candidate):
-            return candidate
-    if not os.path.exists(os.path.join(BIN, "pip")):
-        shutil.rmtree(VENV, ignore_errors=True)
-        make_venv()
-    pip = [os.path.join(BIN, "python"), "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "install", "--quiet", "uv>=" + ".".join(map(str, OLDEST_UV)))
-    return os.path.join(BIN, "uv")
-
-
-def sync(what):
-    """Install the locked versions. Inexact: uv itself, and a developer's tools, may stay."""
-    uv = find_uv()
-    python = os.path.join(BIN, "python")
-    chosen = ["--python", python] if os.path.exists(python) else []
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    run(uv, "sync", "--frozen", "--inexact", *quiet, *chosen, *what)
-
-
-def tool(name, *argv):
-    run(os.path.join(BIN, name), *argv)
-
-
-def roost(*argv):
-    """Become the `roost` command, so that Ctrl-C and exit codes are its own."""
-    os.chdir(ROOT)
-    program = os.path.join(BIN, "roost")
-    os.execv(program, [program, *argv])
-
-
-def demo(args):
-    sync(USER)
-    roost("demo", *args)
-
-
-def up(args):
-    sync(USER)
-    roost("up", *args)
-
-
-def test(args):
-    sync(DEVELOPER + ["--group", "guest"])
-    tool("pytest", *args)
-
-
-def check(args):
-    sync(DEVELOPER)
-    tool("ruff", "format", "--check", ".")
-    tool("ruff", "check", ".")
-    sources = [os.path.join(m, "src") for m in PROTOCOLS + SERVICES]
-    tool("mypy", *[s for s in sources if os.path.isdir(os.path.join(ROOT, s))])
-    tool("lint-imports")
-    for member in PROTOCOLS + SERVICES:
-        if os.path.isdir(os.path.join(ROOT, member, "src")):
-            subprocess_in(member, os.path.join(BIN, "deptry"), "src")
-    tool("pytest", "-m", "not slow and not system", *args)
-
-
-def subprocess_in(folder, *argv):
-    code = subprocess.call(list(argv), cwd=os.path.join(ROOT, folder))
-    if code:
-        sys.exit(code)
-
-
-def bench(args):
-    sync(DEVELOPER)
-    tool("python", "-m", "benchmarks", *args)
-
-
-def guest(args):
-    sync(DEVELOPER + ["--group", "guest"])
-    tool("python", "-m", "roost.client_wasm.build", *args)
-
-
-def clean(args):
-    """Remove what is listed in .gitignore terms: environment, state, caches, build output."""
-    del args
-    for folder, folders, files in os.walk(ROOT, topdown=True):
-        folders[:] = [f for f in folders if f != ".git"]
-        at_root = folder == ROOT
-        for name in list(folders):
-            if name in WRITTEN_ANYWHERE or (at_root and name in WRITTEN_HERE):
-                folders.remove(name)
-                shutil.rmtree(os.path.join(folder, name))
-                print("removed " + os.path.relpath(os.path.join(folder, name), ROOT))
-        for name in files:
-            if name == ".coverage" or name.startswith(".coverage."):
-                os.remove(os.path.join(folder, name))
-
-
-WRITTEN_HERE = {".venv", ".roost", "dist", "build", ".zig-cache"}
+#: What `clean` removes, at the root and anywhere.
+WRITTEN_HERE = {".venv", ".roost", "dist", "build", "htmlcov", ".zig-cache"}
 WRITTEN_ANYWHERE = {
     "__pycache__",
     ".mypy_cache",
@@ -176,16 +47,171 @@ WRITTEN_ANYWHERE = {
     ".pytest_cache",
     ".hypothesis",
     ".import_linter_cache",
-    "htmlcov",
 }
-TARGETS = {f.__name__: f for f in (demo, up, test, check, bench, guest, clean)}
 
 
-def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        print(__doc__)
-        sys.exit(0 if sys.argv[1:] in ([], ["help"], ["-h"], ["--help"]) else 2)
-    TARGETS[sys.argv[1]](sys.argv[2:])
+def fail(message: str) -> None:
+    """End with a message for a person."""
+    sys.exit("error: " + message)
+
+
+def run(*argv: object, folder: Path = ROOT) -> None:
+    """Run a command; end with its exit code if it fails."""
+    code = subprocess.call([str(word) for word in argv], cwd=str(folder))
+    if code:
+        sys.exit(code if code > 0 else 128 - code)
+
+
+def make_venv() -> None:
+    """Make `.venv` with this Python, or say what is missing."""
+    print("setting up .venv", file=sys.stderr, flush=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", str(VENV)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if made.returncode == 0:
+        return
+    shutil.rmtree(str(VENV), ignore_errors=True)
+    said = made.stdout.decode(errors="replace")
+    if "ensurepip" in said or "No module named venv" in said:
+        package = "python{}.{}-venv".format(*sys.version_info[:2])
+        fail(
+            "this Python cannot make virtual environments. On Debian and Ubuntu: `apt-get install "
+            "{}`; elsewhere the package that has Python's venv module".format(package)
+        )
+    fail("python3 -m venv failed:\n" + said)
+
+
+def is_recent_uv(uv: Path) -> bool:
+    """Whether this is a uv that understands the workspace."""
+    try:
+        said = subprocess.check_output([str(uv), "--version"]).decode()
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    return found is not None and tuple(map(int, found.groups())) >= OLDEST_UV
+
+
+def find_uv() -> Path:
+    """The uv of .venv or of this machine; otherwise pip puts one into .venv."""
+    elsewhere = shutil.which("uv")
+    for candidate in [BIN / "uv"] + ([Path(elsewhere)] if elsewhere else []):
+        if is_recent_uv(candidate):
+            return candidate
+    if sys.version_info < OLDEST_PYTHON:
+        fail(
+            "Roost needs Python {}.{} or newer and this is {}.{}: run bootstrap.py with a newer "
+            "one (make PYTHON=python3.11 …), or install uv, which brings its own".format(
+                *OLDEST_PYTHON, *sys.version_info[:2]
+            )
+        )
+    if not (BIN / "pip").exists():
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        make_venv()
+    wanted = "uv>=" + ".".join(map(str, OLDEST_UV))
+    pip = (BIN / "python", "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "install", wanted)
+    return BIN / "uv"
+
+
+def sync(*what: str) -> None:
+    """Install the locked versions. Inexact: uv itself and a developer's tools may stay."""
+    uv = find_uv()
+    python = ("--python", BIN / "python") if (BIN / "python").exists() else ()
+    quiet = () if sys.stderr.isatty() else ("--quiet",)
+    os.environ["UV_PROJECT_ENVIRONMENT"] = str(VENV)
+    run(uv, "sync", "--frozen", "--inexact", *quiet, *python, *what)
+
+
+def become_roost(*argv: str) -> None:
+    """Turn into the `roost` command, so that Ctrl-C and exit codes are its own."""
+    os.chdir(str(ROOT))
+    program = str(BIN / "roost")
+    os.execv(program, [program, *argv])  # noqa: S606 - no shell is wanted
+
+
+def sources() -> "list[str]":
+    """The source folders of all members."""
+    return [m for m in (*PROTOCOLS, *SERVICES) if (ROOT / m / "src").is_dir()]
+
+
+def demo(args: "list[str]") -> None:
+    """Run the demo."""
+    sync(*USER)
+    become_roost("demo", *args)
+
+
+def up(args: "list[str]") -> None:
+    """Run everything until Ctrl-C."""
+    sync(*USER)
+    become_roost("up", *args)
+
+
+def test(args: "list[str]") -> None:
+    """Run all tests."""
+    sync(*DEVELOPER, *COMPILER)
+    run(BIN / "pytest", *args)
+
+
+def check(args: "list[str]") -> None:
+    """Run what must be clean before a commit; the fast tests compare the generated files."""
+    sync(*DEVELOPER)
+    run(BIN / "ruff", "format", "--check", ".")
+    run(BIN / "ruff", "check", ".")
+    run(BIN / "mypy", *[m + "/src" for m in sources()])
+    run(BIN / "lint-imports")
+    for member in sources():
+        run(BIN / "deptry", "src", folder=ROOT / member)
+    run(BIN / "pytest", "-m", "not slow and not system", *args)
+
+
+def bench(args: "list[str]") -> None:
+    """Measure, and write benchmarks/results.md."""
+    sync(*DEVELOPER, *COMPILER)
+    run(BIN / "python", "-m", "benchmarks", *args)
+
+
+def guest(args: "list[str]") -> None:
+    """Build the guest program again."""
+    sync(*DEVELOPER, *COMPILER)
+    run(BIN / "python", ROOT / "client-wasm" / "build.py", *args)
+
+
+def clean(args: "list[str]") -> None:
+    """Remove the environment, the state, caches and build output."""
+    del args
+    for name, folders, files in os.walk(str(ROOT)):
+        here = Path(name)
+        doomed = [f for f in folders if is_written(here, f)]
+        for folder in doomed:
+            shutil.rmtree(str(here / folder))
+            print("removed " + str((here / folder).relative_to(ROOT)))
+        folders[:] = [f for f in folders if f not in doomed and f != ".git"]
+        for file in files:
+            if file == ".coverage" or file.startswith(".coverage."):
+                (here / file).unlink()
+
+
+def is_written(parent: Path, name: str) -> bool:
+    """Whether this folder holds nothing but what Roost or its tools wrote."""
+    if parent == ROOT and name in WRITTEN_HERE:
+        return True
+    return name in WRITTEN_ANYWHERE or name.endswith(".egg-info")
+
+
+TARGETS = {t.__name__: t for t in (demo, up, test, check, bench, guest, clean)}
+
+
+def main() -> None:
+    """Run the target that the first argument names."""
+    words = sys.argv[1:]
+    if words and words[0] in TARGETS:
+        TARGETS[words[0]](words[1:])
+        return
+    print(__doc__)
+    sys.exit(0 if words in ([], ["help"], ["-h"], ["--help"]) else 2)
 
 
 if __name__ == "__main__":

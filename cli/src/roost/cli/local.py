@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from roost.cli.broker import BrokerPlan, plan_broker
 from roost.cli.children import Program
-from roost.cli.errors import OK, UsageProblem
+from roost.cli.errors import INTERRUPTED, OK, UsageProblem
 from roost.cli.logs import LogSink
 from roost.cli.output import Output
 from roost.cli.state import Instance, StateDir
@@ -96,7 +97,7 @@ class LocalRoost:
             lines = [head, *_missing(found, self.state), *first_steps(plan, found)]
             out.result({"event": "ready", **found}, "\n" + "\n".join(lines))
 
-        Supervisor(
+        ended_by = Supervisor(
             broker,
             services,
             (plan.host, plan.port),
@@ -104,7 +105,7 @@ class LocalRoost:
             on_event=on_event,
             on_report=on_report,
         ).run()
-        return OK
+        return INTERRUPTED if ended_by == signal.SIGINT else OK
 
 
 def programs(

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from roost.cli.output import PALETTE, paint, wants_colour
 
-__all__ = ["LogSink"]
+__all__ = ["LogSink", "shorten"]
+
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ")
+_SERVICE = re.compile(r" service=[\w-]+$")
+_LEVEL = re.compile(r"\[(warning|error) *\]")
+_LEVEL_COLOURS = {"warning": "33", "error": "31"}
 
 #: A service's log is moved aside to NAME.log.1 beyond this size, so a folder holds twice that.
 _ROTATE_AT = 5_000_000
+
+
+def shorten(line: str) -> str:
+    """A service's line for the console: local time of day, without the service's own name."""
+    stamp = _STAMP.match(line)
+    if stamp is None:
+        return line
+    at = datetime.fromisoformat(stamp[0].strip()).astimezone()
+    return f"{at:%H:%M:%S} {_SERVICE.sub('', line[stamp.end() :])}"
 
 
 class LogSink:
@@ -37,8 +53,10 @@ class LogSink:
         if self._console is None:
             return
         prefix = f"{name:<{self._width}} |"
+        line = shorten(line)
         if self._tint:
             prefix = paint(prefix, self._colours.get(name, "37"))
+            line = _LEVEL.sub(lambda found: paint(found[0], _LEVEL_COLOURS[found[1]]), line)
         print(f"{prefix} {line}", file=self._console, flush=True)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from roost.cli.errors import CliError
 from roost.cli.orders import fresh_id
 from roost.cli.views import model_index
 from roost.cli.wire_client import Wire, read
+from roost.protocol.round.label import ModelLabel, with_label
 from roost.protocol.round.messages import ModelIndex, ModelVersion
 from roost.protocol.round.model import Model, ModelForm, digest, encode_model
 from roost.protocol.round.topics import MODEL_INDEX, MODEL_PUBLISH
@@ -45,8 +46,8 @@ def publish_first(wire: Wire, name: str, model: Model, timeout_s: float) -> Mode
             "overwritten: choose another --name, or a new --state"
         )
     order_id = fresh_id("init")
-    about = {"name": name, "version": 0, "publish_id": order_id, "digest": wanted}
-    order = Model(model.form, model.tensors, {**model.metadata, **about})
+    label = ModelLabel(name=name, publish_id=order_id, digest=wanted)
+    order = Model(model.form, model.tensors, with_label(model.form, model.metadata, label))
     wire.subscribe(MODEL_INDEX.template)
     wire.send(MODEL_PUBLISH.template, encode_model(order))
     return await_version(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from roost.cli.errors import CliError
 from roost.cli.local import find_workloads
@@ -11,9 +9,7 @@ from roost.cli.options import Call, local, remote
 from roost.cli.orders import fresh_id
 from roost.cli.views import Row
 from roost.cli.wire_client import read
-from roost.manager.core.binding import Binding, Bindings, BindingsInvalid, Problem
-from roost.manager.core.read_binding import read_binding
-from roost.manager.core.rules import check as check_set
+from roost.manager.bindings import BindingsInvalid, load
 from roost.protocol.task.messages import ReloadWorkloads, WorkloadsState
 from roost.protocol.task.topics import WORKLOADS_RELOAD, WORKLOADS_STATE
 
@@ -34,7 +30,7 @@ def check(call: Call, folder: str | None) -> int:
     """Check the bindings in FOLDER as the manager would, without it."""
     place = find_workloads(folder)
     try:
-        bindings = read_folder(place)
+        bindings = load(place)
     except BindingsInvalid as invalid:
         problems = [{"file": p.file, "line": p.line, "problem": p.text} for p in invalid.problems]
         call.out.result({"folder": str(place), "problems": problems}, str(invalid))
@@ -88,26 +84,6 @@ def reload(call: Call) -> int:
         raise CliError(f"refused, the old bindings stay: {state.refused}")
     _show(call, state)
     return 0
-
-
-def read_folder(folder: Path) -> Bindings:
-    """All bindings of a folder as one set.
-
-    Raises:
-        BindingsInvalid: with every problem found.
-    """
-    bindings: list[Binding] = []
-    problems: list[Problem] = []
-    for file in sorted(folder.glob("*.toml")):
-        try:
-            bindings.append(read_binding(file.name, file.read_bytes()))
-        except BindingsInvalid as invalid:
-            problems += invalid.problems
-        except OSError as problem:
-            problems.append(Problem(file.name, 1, f"cannot be read: {problem.strerror}"))
-    if problems:
-        raise BindingsInvalid(problems)
-    return check_set(bindings)
 
 
 def _show(call: Call, state: WorkloadsState) -> None:
