@@ -6,75 +6,28 @@ what comes of an earlier one is ``stale`` whatever the phase.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from roost.chassis.effects import ClearTimer, Effect, Publish, SetTimer, note
+from roost.chassis.effects import ClearTimer, Effect, SetTimer, note
 from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
 from roost.proplet.core.events import (
     GuestEnded,
     GuestProgressed,
-    GuestStarted,
     OutputsDelayed,
     OutputsSent,
     ResendArrived,
     StartArrived,
     StopArrived,
 )
+from roost.proplet.core.happenings import DeadlinePassed, Happening, RetryDue, SlotFreed, classify
+from roost.proplet.core.reports import final_report, report
 from roost.proplet.core.states import Held, Identity, Outcome, Phase
-from roost.protocol.task import topics
-from roost.protocol.task.messages import FailureReason, Report, ReportStatus, StopReason
+from roost.protocol.task.messages import FailureReason, ReportStatus
 
 TOMBSTONE_S: Final = 3600.0
 LONGEST_BACKOFF_S: Final = 60.0
 DEADLINE_TIMER: Final = "deadline"
 RETRY_TIMER: Final = "retry"
-_TEXT_CHARS: Final = 4096
-
-
-class Happening(StrEnum):
-    """What an event means to a task, given the attempt that is held."""
-
-    NEW_START = "new start"  # of an attempt not heard of before
-    SAME_START = "same start"
-    STOP = "stop"
-    RECORDED = "recorded"
-    RESEND = "resend"
-    SLOT = "slot free"
-    STARTED = "guest started"
-    PROGRESSED = "guest progressed"
-    SUCCEEDED = "guest succeeded"
-    FAILED = "attempt failed"
-    SENT = "outputs sent"
-    REFUSED = "outputs refused"
-    DELAYED = "outputs delayed"
-    RETRY = "time to repeat"
-    DEADLINE = "deadline"
-    STALE = "stale"  # of an attempt before the one that counts
-
-
-@dataclass(frozen=True, slots=True)
-class SlotFreed:
-    """A run slot is this task's now."""
-
-    at: float
-    task_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RetryDue:
-    """It is time to send again what was not answered."""
-
-    at: float
-    task_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The task's time is over."""
-
-    at: float
-    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,45 +68,6 @@ def step(held: Held | None, event: Any, me: Identity) -> Step:
         return _ignored(None, event, happening)
     action = TABLE.get((held.phase, happening))
     return _ignored(held, event, happening) if action is None else action(held, event, me)
-
-
-def classify(held: Held | None, event: Any) -> Happening:
-    """Tell what an event means, given the attempt that is held."""
-    known = 0 if held is None else held.attempt
-    match event:
-        case StartArrived(attempt=attempt):
-            if attempt > known:
-                return Happening.NEW_START
-            return Happening.SAME_START if attempt == known else Happening.STALE
-        case StopArrived(attempt=attempt, reason=reason):
-            if attempt < known:
-                return Happening.STALE
-            recorded = reason is StopReason.RECORDED
-            return Happening.RECORDED if recorded else Happening.STOP
-        case ResendArrived():
-            return Happening.RESEND
-        case SlotFreed():
-            return Happening.SLOT
-        case RetryDue():
-            return Happening.RETRY
-        case DeadlinePassed():
-            return Happening.DEADLINE
-    return _classify_news(event) if event.attempt == known else Happening.STALE
-
-
-def _classify_news(event: Any) -> Happening:
-    match event:
-        case GuestStarted():
-            return Happening.STARTED
-        case GuestProgressed():
-            return Happening.PROGRESSED
-        case GuestEnded(outcome=outcome):
-            return Happening.FAILED if outcome.reason else Happening.SUCCEEDED
-        case OutputsSent(refused=refused):
-            return Happening.REFUSED if refused else Happening.SENT
-        case OutputsDelayed():
-            return Happening.DELAYED
-    raise TypeError(f"no event of a task: {event!r}")
 
 
 def _ignored(held: Held | None, event: Any, happening: Happening) -> Step:
@@ -362,41 +276,6 @@ def _forget(held: Held, _event: DeadlinePassed, _me: Identity) -> Step:
 def backoff_s(tries: int) -> float:
     """Return how long to wait for an answer after this many sendings: 2, 4, 8 … 60 s."""
     return min(LONGEST_BACKOFF_S, 2.0 ** min(tries, 10))
-
-
-def report(
-    held: Held, me: Identity, status: ReportStatus, progress: dict[str, Any] | None = None
-) -> Publish:
-    """Return the message that says how an attempt stands.
-
-    Reports are not journalled: the final one is repeated until it is answered, and the others
-    are said again when the manager asks by starting the same attempt once more.
-    """
-    message = Report(attempt=held.attempt, boot_id=me.boot_id, status=status, progress=progress)
-    return _publish(held, me, message)
-
-
-def final_report(held: Held, me: Identity) -> Publish:
-    """Return the message that says how an attempt ended."""
-    outcome = held.outcome
-    assert outcome is not None
-    succeeded = outcome.reason is None
-    message = Report(
-        attempt=held.attempt,
-        boot_id=me.boot_id,
-        status=ReportStatus.SUCCEEDED if succeeded else ReportStatus.FAILED,
-        reason=outcome.reason,
-        message=outcome.message[:_TEXT_CHARS] or None,
-        exit_code=outcome.exit_code,
-        stderr_tail=outcome.stderr_tail[-_TEXT_CHARS:] or None,
-        usage=outcome.usage,
-    )
-    return _publish(held, me, message)
-
-
-def _publish(held: Held, me: Identity, message: Report) -> Publish:
-    topic = topics.REPORT.format(proplet_id=me.proplet_id, task_id=held.task_id)
-    return Publish(topic, message.encode(), durable=False)
 
 
 TABLE: Final[Mapping[tuple[Phase, Happening], Action]] = {

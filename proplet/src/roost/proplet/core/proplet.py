@@ -16,14 +16,9 @@ from roost.chassis.core import (
 from roost.chassis.effects import Effect, Publish, note
 from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
 from roost.proplet.core.events import MountsFound, StartArrived
-from roost.proplet.core.lifecycle import (
-    DEADLINE_TIMER,
-    DeadlinePassed,
-    RetryDue,
-    SlotFreed,
-    final_report,
-    step,
-)
+from roost.proplet.core.happenings import DeadlinePassed, RetryDue, SlotFreed
+from roost.proplet.core.lifecycle import DEADLINE_TIMER, step
+from roost.proplet.core.reports import final_report
 from roost.proplet.core.states import Held, Identity, Link, Outcome, Phase
 from roost.protocol.task import topics
 from roost.protocol.task.messages import FailureReason, Presence, RunningTask

@@ -1,8 +1,10 @@
 """One worker process: started, fed, drained, watched and, where need be, killed."""
 
+import ast
 import contextlib
-import json
+import marshal
 import os
+import platform
 import selectors
 import signal
 import subprocess
@@ -95,7 +97,7 @@ def work(job: Mapping[str, Any], watch: Watch, bytecode: Path) -> Ended:
     order = os.memfd_create("job", os.MFD_CLOEXEC)
     try:
         with open(order, "wb", closefd=False) as target:
-            target.write(json.dumps(job).encode())
+            marshal.dump(dict(job), target)
         os.lseek(order, 0, os.SEEK_SET)
         process = subprocess.Popen(  # noqa: S603 - this very interpreter
             _command(news_write, bytecode),
@@ -121,15 +123,34 @@ def _command(news: int, bytecode: Path) -> list[str]:
     return [sys.executable, *flags, "-c", _CODE, str(os.getpid()), str(news), *_paths()]
 
 
-@cache
 def _paths() -> list[str]:
-    """Return where wasmtime and this package lie, without importing the former."""
+    """Return where this package and wasmtime lie."""
     here = str(Path(__file__).resolve().parents[3])
+    return list(dict.fromkeys((here, str(_wasmtime().parent))))
+
+
+@cache
+def _wasmtime() -> Path:
+    """Return the folder of the package wasmtime, without importing it."""
     spec = find_spec("wasmtime")
     if spec is None or spec.origin is None:
         raise RuntimeError("the package wasmtime is not installed: install roost-proplet again")
-    there = str(Path(spec.origin).parents[1])
-    return list(dict.fromkeys((here, there)))
+    return Path(spec.origin).parent
+
+
+@cache
+def engine_library() -> str:
+    """Return the path of wasmtime's shared library for this machine.
+
+    Raises:
+        RuntimeError: wasmtime has none for it.
+    """
+    names = {"x86_64": "linux-x86_64", "amd64": "linux-x86_64", "aarch64": "linux-aarch64"}
+    machine = platform.machine().lower()
+    path = _wasmtime() / names.get(machine, machine) / "_libwasmtime.so"
+    if not path.exists():
+        raise RuntimeError(f"wasmtime does not run on this machine ({machine}): {path} is missing")
+    return str(path)
 
 
 @dataclass(slots=True)
@@ -198,7 +219,7 @@ class _Supervision:
             self._lines += chunk
             *whole, self._lines = self._lines.split(b"\n")
             for line in whole:
-                self._hear(json.loads(line))
+                self._hear(ast.literal_eval(line.decode()))
         elif self.ended.killed is None:
             self._kill(self.watch.sink(stream, chunk))
 
@@ -222,7 +243,7 @@ class _Supervision:
 
     def _measure(self) -> None:
         """Note the peak resident size: ``ru_maxrss`` would begin with this process's own."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a zombie has none
             text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
             _, _, rest = text.partition("VmHWM:")
             self.ended.peak_kb = max(self.ended.peak_kb, int(rest.split(maxsplit=1)[0]))

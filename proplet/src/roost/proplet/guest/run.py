@@ -1,26 +1,18 @@
 """One guest, from its image file to its named outcome."""
 
-import json
-import math
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from roost.proplet.errors import ImageRefused, TaskStopped
 from roost.proplet.guest.cache import ModuleCache
 from roost.proplet.guest.folders import measure, remove
-from roost.proplet.guest.process import Ended, Stopper, Watch, work
+from roost.proplet.guest.output import OnOutput, OnProgress, Output
+from roost.proplet.guest.process import Ended, Stopper, Watch, engine_library, work
 from roost.protocol.task.messages import FailureReason, Usage
 
 MB: Final = 1024 * 1024
-TAIL_BYTES: Final = 4000
-MAX_PROGRESS_BYTES: Final = 16_384
-
-OnProgress = Callable[[dict[str, Any]], None]
-OnOutput = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ def run_guest(
     run.out.mkdir(parents=True)
     try:
         module = modules.compiled(run.image, run.digest, stopper)
-        with _Output(run, on_progress, on_output) as output:
+        with Output(run.stdout, run.stdout_mb * MB, on_progress, on_output) as output:
             ended = _attempt(run, modules, module, stopper, output)
             if ended.news is not None and ended.news["kind"] == "stale":
                 # Another engine's, or a damaged file: it was refused before any of it ran.
@@ -124,7 +116,7 @@ def run_guest(
 
 
 def _attempt(
-    run: GuestRun, modules: ModuleCache, module: Path, stopper: Stopper, output: "_Output"
+    run: GuestRun, modules: ModuleCache, module: Path, stopper: Stopper, output: Output
 ) -> Ended:
     mounts = [(str(run.out.absolute()), "/out", True)]
     if run.inputs is not None:
@@ -132,6 +124,7 @@ def _attempt(
     mounts += [(str(path.absolute()), f"/data/{name}", False) for name, path in run.mounts.items()]
     job = {
         "do": "run",
+        "library": engine_library(),
         "cwasm": str(module),
         "args": [run.program or run.image.name, *run.args],
         "env": dict(run.env),
@@ -155,83 +148,6 @@ def _excess(run: GuestRun) -> str | None:
     return found.excess
 
 
-class _Output(AbstractContextManager["_Output"]):
-    """Keeps what a guest prints, within the limit, and picks progress out of it."""
-
-    def __init__(
-        self, run: GuestRun, on_progress: OnProgress | None, on_output: OnOutput | None
-    ) -> None:
-        self.limit = run.stdout_mb * MB
-        self.sizes = {"stdout": 0, "stderr": 0}
-        self._file: BinaryIO = run.stdout.open("wb")
-        self._tail: deque[bytes] = deque()
-        self._tail_size = 0
-        self._line = b""
-        self._on_progress = on_progress
-        self._on_output = on_output
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def take(self, stream: str, chunk: bytes) -> str | None:
-        """Keep a chunk; the answer is the reason to kill the guest, if there is one."""
-        self.sizes[stream] += len(chunk)
-        if self.sizes[stream] > self.limit:
-            return stream
-        if self._on_output is not None:
-            self._on_output(stream, chunk)
-        if stream == "stderr":
-            self._keep_tail(chunk)
-            return None
-        self._file.write(chunk)
-        if self._on_progress is not None:
-            self._find_progress(chunk)
-        return None
-
-    def tail(self) -> str:
-        """Return the last of standard error."""
-        return b"".join(self._tail)[-TAIL_BYTES:].decode(errors="replace").strip()
-
-    def _keep_tail(self, chunk: bytes) -> None:
-        self._tail.append(chunk[-TAIL_BYTES:])
-        self._tail_size += len(self._tail[-1])
-        while self._tail_size - len(self._tail[0]) >= TAIL_BYTES:
-            self._tail_size -= len(self._tail.popleft())
-
-    def _find_progress(self, chunk: bytes) -> None:
-        assert self._on_progress is not None
-        *lines, rest = (self._line + chunk).split(b"\n")
-        # The head of an overlong line is enough to know that the line is no progress.
-        self._line = rest[: MAX_PROGRESS_BYTES + 1]
-        for line in lines:
-            progress = read_progress(line)
-            if progress is not None:
-                self._on_progress(progress)
-
-
-def read_progress(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a line of standard output; None for any other line."""
-    line = line.strip()
-    if not line.startswith(b"{") or len(line) > MAX_PROGRESS_BYTES:
-        return None
-    try:
-        found = json.loads(line, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
 def _failed(reason: FailureReason, message: str) -> GuestOutcome:
     return GuestOutcome(reason, message)
 
@@ -242,7 +158,7 @@ class _Verdict:
 
     run: GuestRun
     ended: Ended
-    output: _Output
+    output: Output
 
     def outcome(self) -> GuestOutcome:
         reason, message = self._judge()
@@ -285,11 +201,8 @@ class _Verdict:
                 excess = _excess(run) or f"it held more than {run.out_mb} MiB"
                 return FailureReason.OUTPUT_LIMIT, f"/out is full: {excess} (out_mb)"
             case "stdout" | "stderr":
-                return (
-                    FailureReason.STDOUT_LIMIT,
-                    f"it wrote more than {run.stdout_mb} MiB to {cause}: raise stdout_mb or "
-                    "print less",
-                )
+                over = f"it wrote more than {run.stdout_mb} MiB to {cause}"
+                return FailureReason.STDOUT_LIMIT, f"{over}: raise stdout_mb or print less"
             case _:
                 return FailureReason.INTERNAL, "its process did not start within a minute"
 

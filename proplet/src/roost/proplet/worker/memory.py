@@ -8,29 +8,39 @@ Each memory is one reservation, as the engine asks for it (4 GiB of address spac
 which only the part in use is accessible. Growing is an ``mprotect``; nothing ever moves.
 """
 
+from __future__ import annotations
+
 import ctypes
 import mmap
-from typing import Any, Final
 
-from wasmtime import Config
-from wasmtime import _bindings as c_api
+from roost.proplet.worker.capi import (
+    FINALIZER,
+    GET_MEMORY,
+    GROW_MEMORY,
+    NEW_MEMORY,
+    LinearMemory,
+    MemoryCreator,
+)
 
-_MAP_NORESERVE: Final = 0x4000
-_MAP_FAILED: Final = ctypes.c_void_p(-1).value
-_READ_WRITE: Final = mmap.PROT_READ | mmap.PROT_WRITE
-_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAP_NORESERVE = 0x4000
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
+_libc.mmap.argtypes = (
     ctypes.c_void_p,
     ctypes.c_size_t,
     ctypes.c_int,
     ctypes.c_int,
     ctypes.c_int,
     ctypes.c_long,
-]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class LimitedMemory:
@@ -41,28 +51,19 @@ class LimitedMemory:
         refused: Bytes that all memories would have had after the first refused growth, or 0.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, api: Any, limit: int) -> None:
         self.limit = limit
         self.peak = 0
         self.refused = 0
+        self._api = api
         self._sizes: list[int] = []
-        self._callbacks: list[Any] = []  # C holds bare pointers: these must stay alive
-        self._creator: Any = c_api.wasmtime_memory_creator_t()
+        # C holds bare pointers to these: they must stay alive.
+        self._finalizer = FINALIZER(_keep)
+        self._new = NEW_MEMORY(self._new_memory)
+        self._callbacks: list[Any] = []
+        self.creator = MemoryCreator(None, self._new, self._finalizer)
 
-    def install(self, config: Config) -> None:
-        """Make an engine of this config take its linear memories from here."""
-        new = c_api.wasmtime_new_memory_callback_t(self._new)
-        self._creator.env = None
-        self._creator.new_memory = new
-        self._creator.finalizer = self._kept(_FINALIZER(_keep))
-        self._callbacks.append(new)
-        c_api.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(self._creator))
-
-    def _kept(self, callback: Any) -> Any:
-        self._callbacks.append(callback)
-        return callback
-
-    def _new(
+    def _new_memory(
         self,
         _env: Any,
         _type: Any,
@@ -70,40 +71,43 @@ class LimitedMemory:
         _maximum: int,
         reserved: int,
         guard: int,
-        result: Any,
+        result: int,
     ) -> int:
         if not self._allow(minimum):
-            return _error("the memory that the guest starts with is above its limit")
+            return self._error(b"the memory that the guest starts with is above its limit")
         capacity = max(reserved, minimum)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         base = _libc.mmap(None, capacity + guard, 0, flags, -1, 0)
         if base in (None, _MAP_FAILED):
-            return _error("no address space for the guest's memory")
+            return self._error(b"no address space for the guest's memory")
         if minimum and _libc.mprotect(base, minimum, _READ_WRITE) != 0:
-            return _error("the device has no memory for the guest")
-        index = len(self._sizes)
+            return self._error(b"the device has no memory for the guest")
+        get, grow = self._callbacks_of(len(self._sizes), base, capacity)
         self._sizes.append(minimum)
+        memory = LinearMemory.from_address(result)
+        memory.env = None
+        memory.get_memory, memory.grow_memory = get, grow
+        memory.finalizer = self._finalizer
+        return 0
 
+    def _callbacks_of(self, index: int, base: int, capacity: int) -> tuple[Any, Any]:
         def get(_env: Any, size: Any, room: Any) -> int:
             size[0] = self._sizes[index]
             room[0] = capacity
-            return int(base)
+            return base
 
         def grow(_env: Any, size: int) -> int:
             if not self._allow(size - self._sizes[index]):
-                return _error("the guest's memory is at its limit")
+                return self._error(b"the guest's memory is at its limit")
             if size > capacity or _libc.mprotect(base, size, _READ_WRITE) != 0:
                 self.refused = self.refused or self.peak
-                return _error("the device has no memory for the guest")
+                return self._error(b"the device has no memory for the guest")
             self._sizes[index] = size
             return 0
 
-        memory = result[0]
-        memory.env = None
-        memory.get_memory = self._kept(c_api.wasmtime_memory_get_callback_t(get))
-        memory.grow_memory = self._kept(c_api.wasmtime_memory_grow_callback_t(grow))
-        memory.finalizer = self._kept(_FINALIZER(_keep))
-        return 0
+        pair = GET_MEMORY(get), GROW_MEMORY(grow)
+        self._callbacks.extend(pair)
+        return pair
 
     def _allow(self, more: int) -> bool:
         wanted = sum(self._sizes) + more
@@ -113,12 +117,10 @@ class LimitedMemory:
         self.peak = wanted
         return True
 
+    def _error(self, message: bytes) -> int:
+        """Make a C error; the engine takes it over and frees it."""
+        return int(self._api.wasmtime_error_new(message))
+
 
 def _keep(_env: Any) -> None:
     """Unmap nothing: the process ends with its guest, and the kernel takes all back."""
-
-
-def _error(message: str) -> int:
-    """Make a C error; the engine takes it over and frees it."""
-    pointer = ctypes.cast(c_api.wasmtime_error_new(message.encode()), ctypes.c_void_p)
-    return int(pointer.value or 0)
