@@ -39,7 +39,7 @@ DEVELOPER = ("--all-packages", "--group", "dev")
 COMPILER = ("--group", "guest")
 
 #: What `clean` removes, at the root and anywhere.
-WRITTEN_HERE = {".venv", ".roost", "dist", "build", "htmlcov", ".zig-cache"}
+WRITTEN_HERE = {".venv", ".roost", "dist", "build", "htmlcov"}
 WRITTEN_ANYWHERE = {
     "__pycache__",
     ".mypy_cache",
@@ -76,10 +76,11 @@ def make_venv() -> None:
     shutil.rmtree(str(VENV), ignore_errors=True)
     said = made.stdout.decode(errors="replace")
     if "ensurepip" in said or "No module named venv" in said:
-        package = "python{}.{}-venv".format(*sys.version_info[:2])
         fail(
             "this Python cannot make virtual environments. On Debian and Ubuntu: `apt-get install "
-            "{}`; elsewhere the package that has Python's venv module".format(package)
+            "python{}.{}-venv`; elsewhere the package that has Python's venv module".format(
+                *sys.version_info[:2]
+            )
         )
     fail("python3 -m venv failed:\n" + said)
 
@@ -125,6 +126,12 @@ def sync(*what: str) -> None:
     run(uv, "sync", "--frozen", "--inexact", *quiet, *python, *what)
 
 
+def developer_tools() -> None:
+    """Install what tests, benchmarks and the guest's build need."""
+    sync(*DEVELOPER, *COMPILER)
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(VENV / "zig-cache"))
+
+
 def become_roost(*argv: str) -> None:
     """Turn into the `roost` command, so that Ctrl-C and exit codes are its own."""
     os.chdir(str(ROOT))
@@ -151,7 +158,7 @@ def up(args: "list[str]") -> None:
 
 def test(args: "list[str]") -> None:
     """Run all tests."""
-    sync(*DEVELOPER, *COMPILER)
+    developer_tools()
     run(BIN / "pytest", *args)
 
 
@@ -169,13 +176,13 @@ def check(args: "list[str]") -> None:
 
 def bench(args: "list[str]") -> None:
     """Measure, and write benchmarks/results.md."""
-    sync(*DEVELOPER, *COMPILER)
+    developer_tools()
     run(BIN / "python", "-m", "benchmarks", *args)
 
 
 def guest(args: "list[str]") -> None:
     """Build the guest program again."""
-    sync(*DEVELOPER, *COMPILER)
+    developer_tools()
     run(BIN / "python", ROOT / "client-wasm" / "build.py", *args)
 
 
