@@ -35,6 +35,7 @@ class ModelLabel(Part):
 
 
 _FIELDS: Final = frozenset(ModelLabel.model_fields)
+_REPLACED: Final = _FIELDS - {"architecture"}
 
 
 def read_label(form: ModelForm, metadata: Mapping[str, Any]) -> ModelLabel:
@@ -64,13 +65,19 @@ def _from_text(name: str, text: str) -> Any:
 
 def with_label(form: ModelForm, metadata: Mapping[str, Any], label: ModelLabel) -> dict[str, Any]:
     """Return a file's metadata with its label replaced by this one."""
-    others = {name: value for name, value in metadata.items() if name not in _FIELDS}
+    others = without_label(metadata)
     said = label.model_dump(exclude_none=True)
+    said.pop("architecture", None)
     if not label.metrics:
         del said["metrics"]
     if form is ModelForm.SAFETENSORS:
         return {**others, **{name: _to_text(value) for name, value in said.items()}}
     return {**others, **said}
+
+
+def without_label(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says beside its label; the architecture is the model's own and stays."""
+    return {name: value for name, value in metadata.items() if name not in _REPLACED}
 
 
 def _to_text(value: Any) -> str:

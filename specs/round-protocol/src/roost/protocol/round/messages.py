@@ -106,7 +106,8 @@ class RoundComplete(Message):
     )
     verdicts: dict[str, str] = Field(
         default_factory=dict,
-        description="per participant: accepted, missing, or what was wrong; '(uninvited)' counts others",
+        description="per participant: accepted, missing, or what was wrong; "
+        "'(uninvited)' counts the others",
     )
     duration_s: Seconds = 0.0
 

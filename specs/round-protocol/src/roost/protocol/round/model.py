@@ -64,7 +64,7 @@ def digest(tensors: Tensors) -> str:
     for name, array in sorted(tensors.items()):
         little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
         sha.update(digest_entry_header(name, little.dtype.str, little.shape))
-        sha.update(little.reshape(-1).view(np.uint8))
+        sha.update(little.reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
 

@@ -1,0 +1,38 @@
+"""The coordinator's process: ``python -m roost.coordinator``."""
+
+import itertools
+import sys
+
+from roost.chassis.service import Context, Wiring, load_settings, serve
+from roost.coordinator.adapters.decode import Decode
+from roost.coordinator.adapters.models import Models
+from roost.coordinator.adapters.performers import Performers
+from roost.coordinator.adapters.spool import Spool
+from roost.coordinator.core.desk import Desk
+from roost.coordinator.core.state import Keep
+from roost.coordinator.settings import CoordinatorSettings
+
+
+def build(settings: CoordinatorSettings, context: Context) -> Wiring:
+    """Put the coordinator's parts together."""
+    process, count = f"{context.rng.getrandbits(64):016x}", itertools.count()
+    spool = Spool(settings.state_dir / "spool", lambda: f"{process}-{next(count)}")
+    models = Models(settings.state_dir / "models")
+    keep = Keep(settings.keep_rounds, settings.keep_updates, settings.outcome_expiry_s)
+    performers = Performers(context.session, context.fetcher, spool, models, context.clock)
+    return Wiring(
+        core=Desk(keep),
+        decode=Decode(spool),
+        subscriptions=Decode.subscriptions(),
+        performers=performers.table(),
+    )
+
+
+def main() -> int:
+    """Run the coordinator until it is told to end."""
+    settings = load_settings(CoordinatorSettings)
+    return serve("coordinator", settings, lambda context: build(settings, context))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Files, messages and arrays around the coordinator's core."""

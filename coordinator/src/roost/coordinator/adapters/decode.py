@@ -1,0 +1,193 @@
+"""Messages to events. What cannot be read is refused here, with its reason, and still told."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from roost.chassis.received import Received
+from roost.coordinator.adapters.spool import Spool
+from roost.coordinator.core.events import (
+    ExperimentOrdered,
+    ExperimentStopOrdered,
+    IndexRead,
+    OrderRefused,
+    PropletSeen,
+    RollbackOrdered,
+    RoundOrdered,
+    RoundUnreadable,
+    TaskChanged,
+    UpdateArrived,
+    UpdateOffered,
+    UpdateUnreadable,
+)
+from roost.coordinator.core.state import TaskFact
+from roost.protocol.round.messages import (
+    ExperimentStart,
+    ExperimentStop,
+    ModelIndex,
+    Rollback,
+    RoundStart,
+)
+from roost.protocol.round.refusals import BAD_SOURCE
+from roost.protocol.round.topics import (
+    EXPERIMENT_START,
+    EXPERIMENT_STOP,
+    FORWARDED_UPDATE,
+    MODEL_INDEX,
+    MODEL_ROLLBACK,
+    ROUND_START,
+    ROUND_UPDATE,
+)
+from roost.protocol.task.messages import TaskState
+from roost.protocol.task.topics import PRESENCE
+from roost.protocol.task.topics import STATE as TASK_STATE
+from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
+from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN
+from roost.wire.refusal import RETAINED_ORDER, Refused
+
+SOURCE_TOPIC: Final = "source-topic"
+_ROUND_ID: Final = re.compile(
+    rb'"round_id"\s*:\s*"(' + ID_PATTERN.encode() + rb"(?::" + ID_PATTERN.encode() + rb')*)"'
+)
+
+Decoder: TypeAlias = Callable[[Received, float], Any]
+
+
+class Decode:
+    """Turns messages into events; updates are on disk when their event exists."""
+
+    def __init__(self, spool: Spool) -> None:
+        """Keep updates in this spool."""
+        self._spool = spool
+        self._exact: Mapping[str, Decoder] = {
+            ROUND_START.template: _order(_round_start),
+            FORWARDED_UPDATE.template: self._update,
+            MODEL_INDEX.template: _index,
+            MODEL_ROLLBACK.template: _order(_rollback),
+            EXPERIMENT_START.template: _order(_experiment_start),
+        }
+
+    @staticmethod
+    def subscriptions() -> list[str]:
+        """Return the MQTT filters whose messages this understands."""
+        rows = (
+            MODEL_INDEX,
+            PRESENCE,
+            TASK_STATE,
+            ROUND_START,
+            FORWARDED_UPDATE,
+            MODEL_ROLLBACK,
+            EXPERIMENT_START,
+            EXPERIMENT_STOP,
+        )
+        return [row.filter for row in rows]
+
+    def __call__(self, received: Received, at: float) -> Any:
+        """Return the event that a message means, or None.
+
+        Raises:
+            Refused: others' retained topic holds what cannot be read.
+        """
+        decoder = self._exact.get(received.topic)
+        if decoder is not None:
+            return decoder(received, at)
+        if (ids := TASK_STATE.match(received.topic)) is not None:
+            return _task_state(received, at)
+        if (ids := PRESENCE.match(received.topic)) is not None:
+            return PropletSeen(at, ids["proplet_id"]) if received.payload else None
+        return _order(_experiment_stop)(received, at)
+
+    def _update(self, received: Received, at: float) -> Any:
+        source = received.property(SOURCE_TOPIC) or ""
+        ids = ROUND_UPDATE.match(source)
+        if ids is None:
+            detail = f"an update with the source topic {source!r:.200}"
+            return OrderRefused(at, BAD_SOURCE, detail)
+        round_id, sender = ids["round_id"], ids["proplet_id"]
+        try:
+            if received.content_type == MANIFEST_CONTENT_TYPE:
+                return UpdateOffered(at, round_id, sender, Manifest.decode(received.payload))
+            arrival = self._spool.take_in(round_id, sender, received.payload)
+        except Refused as error:
+            return UpdateUnreadable(at, round_id, sender, error.refusal, error.detail)
+        return UpdateArrived(at, round_id, arrival)
+
+
+def _order(decoder: Decoder) -> Decoder:
+    """Refuse retained orders, and make every refusal an event that is counted and shown."""
+
+    def decode(received: Received, at: float) -> Any:
+        if received.retain:
+            detail = f"{received.topic} is retained"
+            return OrderRefused(at, RETAINED_ORDER, detail)
+        try:
+            return decoder(received, at)
+        except Refused as error:
+            return OrderRefused(at, error.refusal, f"{received.topic}: {error.detail}")
+
+    return decode
+
+
+def _sha256(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()
+
+
+def _round_start(received: Received, at: float) -> RoundOrdered | RoundUnreadable:
+    payload, sha256 = received.payload, _sha256(received.payload)
+    try:
+        start = RoundStart.decode(payload)
+    except Refused as error:
+        round_id = _readable_id(payload)
+        if round_id is None:
+            raise
+        return RoundUnreadable(at, round_id, sha256, error.refusal, error.detail)
+    return RoundOrdered(at, start, payload.decode(), sha256)
+
+
+def _readable_id(payload: bytes) -> str | None:
+    """Return the round_id of a start that cannot be read as a whole, if it has one."""
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError):
+        found = _ROUND_ID.search(payload)
+    else:
+        text = content.get("round_id") if isinstance(content, dict) else None
+        found = _ROUND_ID.fullmatch(f'"round_id":"{text}"'.encode())
+    return found[1].decode() if found else None
+
+
+def _rollback(received: Received, at: float) -> RollbackOrdered:
+    return RollbackOrdered(at, Rollback.decode(received.payload))
+
+
+def _experiment_start(received: Received, at: float) -> ExperimentOrdered:
+    payload = received.payload
+    order = ExperimentStart.decode(payload)
+    return ExperimentOrdered(at, order, payload.decode(), _sha256(payload))
+
+
+def _experiment_stop(received: Received, at: float) -> ExperimentStopOrdered | None:
+    ids = EXPERIMENT_STOP.match(received.topic)
+    if ids is None:
+        return None
+    stop = ExperimentStop.decode(received.payload or b"{}")
+    return ExperimentStopOrdered(at, ids["experiment_id"], stop.reason)
+
+
+def _index(received: Received, at: float) -> IndexRead | None:
+    return IndexRead(at, ModelIndex.decode(received.payload)) if received.payload else None
+
+
+def _task_state(received: Received, at: float) -> TaskChanged | None:
+    """Take a state in if a start launched the task; the launch's key is the round's id."""
+    if ROUND_START.template.encode() not in received.payload:
+        return None
+    state = TaskState.decode(received.payload)
+    launch = state.launch
+    if launch is None or launch.topic != ROUND_START.template:
+        return None
+    participant = state.task_id.removeprefix(launch.key + DERIVED_SEPARATOR)
+    fact = TaskFact(state.task_id, state.state, launch.sha256, state.reason)
+    return TaskChanged(at, launch.key, participant, fact)

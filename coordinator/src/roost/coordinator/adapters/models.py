@@ -1,0 +1,194 @@
+"""Model files by digest: bases that were fetched, averages that were made, labels for sending."""
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from roost.coordinator.adapters.averaging import average
+from roost.coordinator.adapters.spool import summary, sync_folder, write_durably
+from roost.protocol.round.label import ModelLabel, with_label, without_label
+from roost.protocol.round.model import (
+    Model,
+    ModelForm,
+    digest,
+    encode_model,
+    encode_safetensors,
+    is_json,
+    parse_model,
+)
+from roost.protocol.round.refusals import WRONG_DIGEST
+from roost.protocol.round.tensorfile import (
+    Layout,
+    check_file,
+    digest_file,
+    dtypes_digest,
+    make_header,
+    read_layout,
+    shapes_digest,
+)
+from roost.wire.refusal import Refused
+
+_COPY_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the core needs to know of a model file."""
+
+    shapes: str
+    dtypes: str
+    summary: str
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[memoryview]:
+    """Map a file that is not empty, read-only."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        memoryview(content) as view,
+    ):
+        yield view
+
+
+class Models:
+    """The coordinator's folder of model files, each named by its model's digest."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder; it is created."""
+        self._folder = folder
+        self._outgoing = folder / "outgoing"
+        self._outgoing.mkdir(parents=True, exist_ok=True)
+
+    def path(self, model_digest: str) -> Path:
+        """Return where a model lies or would lie."""
+        return self._folder / model_digest
+
+    def incoming(self, for_id: str) -> Path:
+        """Return where a model is fetched to before it is adopted."""
+        return self._folder / f".fetch.{for_id}"
+
+    def has(self, model_digest: str) -> bool:
+        """Tell whether a model is here, and keep it from being tidied away just now."""
+        try:
+            os.utime(self.path(model_digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def adopt(self, path: Path, model_digest: str) -> None:
+        """Keep a fetched file under its digest.
+
+        Raises:
+            Refused: it is no model, or has another digest; the file is deleted.
+        """
+        try:
+            _check_digest(path, model_digest)
+        except Refused:
+            path.unlink()
+            raise
+        path.replace(self.path(model_digest))
+
+    def describe(self, model_digest: str) -> Description:
+        """Say what updates of a model that is here must look like."""
+        with mapped(self.path(model_digest)) as content:
+            layout = _layout(content)
+        entries = layout.entries
+        return Description(
+            shapes_digest((entry.name, entry.shape) for entry in entries),
+            dtypes_digest((entry.name, entry.dtype) for entry in entries),
+            summary(layout),
+        )
+
+    def average(
+        self, base_digest: str, updates: Sequence[Path], weights: Sequence[int], name: str
+    ) -> str:
+        """Average updates into a model of the base's form and return its digest.
+
+        Raises:
+            Refused: not_finite.
+        """
+        with mapped(self.path(base_digest)) as content:
+            form = ModelForm.JSON if is_json(content) else ModelForm.SAFETENSORS
+            base = _layout(content)
+            said = parse_model(content).metadata if form is ModelForm.JSON else base.metadata
+        metadata = without_label(said)
+        part = self._folder / f".average.{name}"
+        binary = form is ModelForm.SAFETENSORS
+        target = Layout(base.entries, metadata if binary else {})
+        try:
+            made = average(updates, weights, target, part)
+            if binary:
+                part.replace(self.path(made))
+                sync_folder(self._folder)
+            else:
+                tensors = parse_model(part.read_bytes()).tensors
+                write_durably(self.path(made), encode_model(Model(form, tensors, metadata)))
+        finally:
+            part.unlink(missing_ok=True)
+        return made
+
+    def labelled(self, model_digest: str, publish_id: str, label: ModelLabel) -> Path:
+        """Write a model that is here with its label, ready to be sent."""
+        into = self._outgoing / publish_id
+        with mapped(self.path(model_digest)) as content:
+            if is_json(content):
+                model = parse_model(content)
+                metadata = with_label(model.form, model.metadata, label)
+                into.write_bytes(encode_model(Model(model.form, model.tensors, metadata)))
+            else:
+                _relabel(content, label, into)
+        return into
+
+    def outgoing(self, publish_id: str) -> Path:
+        """Return where a labelled model lies until the index lists it."""
+        return self._outgoing / publish_id
+
+    def tidy(self, keep: Iterable[str], before: float) -> None:
+        """Delete models but these, and what is newer than ``before``."""
+        kept = set(keep)
+        for path in self._folder.iterdir():
+            if path.is_file() and path.name not in kept and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
+
+def _check_digest(path: Path, wanted: str) -> None:
+    if path.stat().st_size == 0:
+        raise Refused(WRONG_DIGEST, "the topic is empty")
+    with mapped(path) as content:
+        found = _digest(content)
+    if found != wanted:
+        raise Refused(WRONG_DIGEST, f"the topic holds {found}, the index says {wanted}")
+
+
+def _layout(content: memoryview) -> Layout:
+    """Return a model's layout; a JSON model's as if it were a file of float64."""
+    if not is_json(content):
+        return read_layout(content)
+    return read_layout(encode_safetensors(parse_model(content).tensors, {}))
+
+
+def _digest(content: memoryview) -> str:
+    if is_json(content):
+        return digest(parse_model(content).tensors)
+    return digest_file(content, check_file(content))
+
+
+def _relabel(content: memoryview, label: ModelLabel, into: Path) -> None:
+    """Copy a safetensors file tensor by tensor below a header with the new label."""
+    layout = read_layout(content)
+    sources = {entry.name: entry for entry in layout.entries}
+    metadata = with_label(ModelForm.SAFETENSORS, layout.metadata, label)
+    header, target = make_header(
+        ((entry.name, entry.dtype, entry.shape) for entry in layout.entries), metadata
+    )
+    with into.open("wb") as file:
+        file.write(header)
+        for entry in sorted(target.entries, key=lambda each: (each.start, each.stop)):
+            source = sources[entry.name]
+            for start in range(source.start, source.stop, _COPY_BYTES):
+                file.write(content[start : min(start + _COPY_BYTES, source.stop)])

@@ -1,0 +1,127 @@
+"""Updates on disk: each a safetensors file, durable before its message is acknowledged.
+
+``spool/{round_id}/{sender}.{nonce}``. The nonce makes every arrival's file its own, so dropping
+a refused update can never touch an accepted one with the same bytes.
+"""
+
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from roost.coordinator.core.state import Arrival
+from roost.protocol.round.model import ModelForm
+from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
+from roost.protocol.round.update import parse_update
+
+_TENSORS_SHOWN: Final = 6
+
+
+def summary(layout: Layout) -> str:
+    """Name a file's tensors for people, such as ``b <f4(), w <f4(784,10)``."""
+    shown = [
+        f"{entry.name} {entry.dtype[1:]}({','.join(map(str, entry.shape))})"
+        for entry in layout.entries[:_TENSORS_SHOWN]
+    ]
+    hidden = len(layout.entries) - len(shown)
+    return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is whole or absent, and on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Spool:
+    """The coordinator's folder of updates."""
+
+    def __init__(self, folder: Path, nonce: Callable[[], str]) -> None:
+        """Use a folder.
+
+        Args:
+            folder: Created on first use.
+            nonce: Returns a text that no earlier arrival had.
+        """
+        self._folder, self._nonce = folder, nonce
+
+    def take_in(self, round_id: str, sender: str, payload: bytes | memoryview) -> Arrival:
+        """Read an update, keep its tensors, and return what the core judges.
+
+        Raises:
+            roost.wire.refusal.Refused: it cannot be read, or holds NaN or infinity.
+        """
+        update = parse_update(payload)
+        name = f"{round_id}/{sender}.{self._nonce()}"
+        write_durably(self._folder / name, update.file)
+        entries = update.layout.entries
+        typed = update.form is ModelForm.SAFETENSORS
+        return Arrival(
+            sender=sender,
+            round_id=update.round_id,
+            base_model_uri=update.base_model_uri,
+            num_samples=update.num_samples,
+            metrics=update.metrics,
+            spool=name,
+            shapes=shapes_digest((entry.name, entry.shape) for entry in entries),
+            dtypes=dtypes_digest((e.name, e.dtype) for e in entries) if typed else None,
+            summary=summary(update.layout),
+        )
+
+    def take_in_file(self, round_id: str, sender: str, path: Path) -> Arrival:
+        """Read an update that was fetched to a file; the file is mapped, not loaded."""
+        if path.stat().st_size == 0:
+            return self.take_in(round_id, sender, b"")  # which cannot be mapped
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            return self.take_in(round_id, sender, view)
+
+    def path(self, name: str) -> Path:
+        """Return where an update lies."""
+        return self._folder / name
+
+    def temporary(self) -> Path:
+        """Return a new path for a blob that is being fetched."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / f".fetch.{self._nonce()}"
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Delete refused updates, and folders that hold no other."""
+        for name in names:
+            path = self._folder / name
+            path.unlink(missing_ok=True)
+            try:
+                path.parent.rmdir()
+            except OSError:
+                continue  # others of its round lie there, or it went before
+
+    def tidy(self, rounds: Iterable[str], before: float) -> None:
+        """Delete everything but these rounds' updates and what is newer than ``before``."""
+        keep = set(rounds)
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            if path.name in keep or path.stat().st_mtime >= before:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

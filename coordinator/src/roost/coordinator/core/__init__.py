@@ -1,0 +1,1 @@
+"""All decisions of the coordinator; pure (no clock, I/O, randomness or logging)."""

@@ -1,0 +1,1 @@
+"""Model versions on disk and as retained MQTT messages; never overwritten, bounded, indexed."""

@@ -1,0 +1,1 @@
+"""Files and messages around the model server's core."""

@@ -1,0 +1,140 @@
+"""What the core's effects do outside: release, publish, refresh, clear."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from roost.chassis.blobs import manifest_message, offer, withdraw
+from roost.chassis.effects import Publish
+from roost.chassis.errors import ChassisError, FetchTimeout
+from roost.chassis.ports import SessionPort
+from roost.chassis.transfer import send_all
+from roost.model_server.adapters.files import Files
+from roost.model_server.core.state import (
+    Clear,
+    DropIncoming,
+    FetchSubmission,
+    PublishIndex,
+    Refresh,
+    Release,
+    Released,
+    SubmissionUnreadable,
+    Tidy,
+    Version,
+)
+from roost.model_server.ports import Fetcher
+from roost.protocol.round.refusals import BLOB_UNAVAILABLE
+from roost.protocol.round.topics import MODEL_INDEX
+from roost.wire.blob import CHUNK_BYTES, INLINE_LIMIT, Manifest
+from roost.wire.refusal import Refused
+
+FETCH_TIMEOUT_S: Final = 10.0
+SEND_TIMEOUT_S: Final = 30.0
+READ_BACK_S: Final = 1.0
+OWNER: Final = "model-server"
+
+
+class Performers:
+    """The model server's effects on the world."""
+
+    def __init__(
+        self,
+        session: SessionPort,
+        fetcher: Fetcher,
+        files: Files,
+        clock: Callable[[], float],
+    ) -> None:
+        """Use these parts."""
+        self._session, self._fetcher, self._files = session, fetcher, files
+        self._clock = clock
+
+    def table(self) -> Mapping[type[Any], Callable[[Any], Iterable[Any] | None]]:
+        """Return the function of each effect."""
+        return {
+            FetchSubmission: self.fetch_submission,
+            Release: self.release,
+            PublishIndex: self.publish_index,
+            Clear: self.clear,
+            Refresh: self.refresh,
+            DropIncoming: self.drop_incoming,
+            Tidy: self.tidy,
+        }
+
+    def fetch_submission(self, effect: FetchSubmission) -> Iterable[Any]:
+        """Fetch a large model and take it in as if it had come whole."""
+        into = self._files.temporary()
+        try:
+            self._fetcher.fetch_blob(effect.manifest, FETCH_TIMEOUT_S, into)
+            return [self._files.read(into, self._clock())]
+        except ChassisError as error:
+            return [SubmissionUnreadable(self._clock(), BLOB_UNAVAILABLE, str(error))]
+        except Refused as error:
+            return [SubmissionUnreadable(self._clock(), error.refusal, error.detail)]
+
+    def release(self, effect: Release) -> Iterable[Any]:
+        """Put a version in its place and on its topic."""
+        self._files.release(effect.file, effect.version)
+        self._send(self._messages(effect.version, with_blob=True))
+        return [Released(self._clock(), effect.version.name, effect.version.version)]
+
+    def publish_index(self, effect: PublishIndex) -> Iterable[Any]:
+        """Publish the index."""
+        self._send([_index_message(effect.text)])
+        return ()
+
+    def clear(self, effect: Clear) -> Iterable[Any]:
+        """Take versions off their topics and off the disk."""
+        for version in effect.versions:
+            messages: Iterable[Publish] = [Publish(version.topic, retain=True)]
+            if version.size > INLINE_LIMIT:
+                messages = itertools.chain(messages, withdraw(_manifest(version)))
+            self._send(messages)
+            self._files.path(version).unlink(missing_ok=True)
+        return ()
+
+    def refresh(self, effect: Refresh) -> Iterable[Any]:
+        """Publish small topics again, blobs too where the broker forgot, the index last."""
+        forgotten = bool(effect.versions) and not self._remembers(effect.text)
+        for version in effect.versions:
+            self._send(self._messages(version, with_blob=forgotten))
+        self._send([_index_message(effect.text)])
+        return ()
+
+    def _remembers(self, text: str) -> bool:
+        """Tell whether the broker still has the current index."""
+        try:
+            found = self._fetcher.fetch_topic(MODEL_INDEX.template, READ_BACK_S)
+        except FetchTimeout:
+            return False
+        return found.payload == text.encode()
+
+    def _messages(self, version: Version, *, with_blob: bool) -> Iterator[Publish]:
+        path = self._files.path(version)
+        if version.size <= INLINE_LIMIT:
+            yield Publish(version.topic, path.read_bytes(), retain=True)
+            return
+        manifest = _manifest(version)
+        if with_blob:
+            yield from offer(manifest, path)
+        yield manifest_message(version.topic, manifest, retain=True)
+
+    def _send(self, messages: Iterable[Publish]) -> None:
+        send_all(self._session, messages, SEND_TIMEOUT_S)
+
+    def drop_incoming(self, effect: DropIncoming) -> Iterable[Any]:
+        """Delete a refused file."""
+        self._files.drop(effect.file)
+        return ()
+
+    def tidy(self, effect: Tidy) -> Iterable[Any]:
+        """Delete what an earlier process left."""
+        self._files.tidy(effect.before)
+        return ()
+
+
+def _manifest(version: Version) -> Manifest:
+    return Manifest(owner=OWNER, sha256=version.sha256, size=version.size, chunk_bytes=CHUNK_BYTES)
+
+
+def _index_message(text: str) -> Publish:
+    return Publish(MODEL_INDEX.template, text.encode(), retain=True)

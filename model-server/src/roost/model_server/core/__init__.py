@@ -1,0 +1,1 @@
+"""All decisions of the model server; pure (no clock, I/O, randomness or logging)."""

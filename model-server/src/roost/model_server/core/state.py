@@ -1,0 +1,205 @@
+"""What the model server remembers, what happens to it, and what it asks its adapters to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from roost.protocol.round.label import ModelLabel
+from roost.protocol.round.messages import RefusedPublish
+from roost.wire.blob import Manifest
+from roost.wire.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a model.
+
+    Attributes:
+        name: Name of the model.
+        version: Its number.
+        topic: Its retained topic.
+        digest: Over its tensors.
+        sha256: Of its file.
+        size: Bytes of its file.
+        form: json or safetensors.
+        parent: Version it was made from.
+        publish_id: What made it.
+        metrics: As its label says.
+        architecture: As its label says.
+        released: Whether it is on disk under its name and on its topic.
+    """
+
+    name: str
+    version: int
+    topic: str
+    digest: str
+    sha256: str
+    size: int
+    form: str
+    parent: int | None
+    publish_id: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    architecture: str | None = None
+    released: bool = False
+
+    @property
+    def id(self) -> str:
+        """Id of the entity."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """The last publish requests that were turned down."""
+
+    last: tuple[RefusedPublish, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A readable model lies in the incoming folder.
+
+    Attributes:
+        at: Epoch seconds.
+        file: Its name there; unique to this arrival.
+        label: What it says about itself.
+        digest: Over its tensors, as computed.
+        sha256: Of the file.
+        size: Bytes of the file.
+        form: json or safetensors.
+    """
+
+    at: float
+    file: str
+    label: ModelLabel
+    digest: str
+    sha256: str
+    size: int
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionOffered:
+    """A model came as a manifest."""
+
+    at: float
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionUnreadable:
+    """A publish request came that cannot be used; nothing of it is kept."""
+
+    at: float
+    refusal: Refusal
+    detail: str
+    label: ModelLabel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A version is on disk and on its topic; answers ``Release``."""
+
+    at: float
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTold:
+    """The state of a round came; ``model_uri`` is None once the round has ended."""
+
+    at: float
+    round_id: str
+    model_uri: str | None
+
+
+LANE = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSubmission:
+    """Fetch a model that came as a manifest; answered as if it had come whole."""
+
+    manifest: Manifest
+
+    @property
+    def lane(self) -> str:
+        """One at a time: memory stays bounded, and versions keep their order."""
+        return "intake"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give an incoming file its name and publish it on its topic; answered by Released."""
+
+    file: str
+    version: Version
+
+    @property
+    def lane(self) -> str:
+        """Before the index."""
+        return LANE
+
+
+@dataclass(frozen=True, slots=True)
+class PublishIndex:
+    """Publish the index; everything that it lists is there already."""
+
+    text: str
+
+    @property
+    def lane(self) -> str:
+        """After the models, before the clearing of others."""
+        return LANE
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Clear the topics and files of versions that no index lists any more."""
+
+    versions: tuple[Version, ...]
+
+    @property
+    def lane(self) -> str:
+        """After the index."""
+        return LANE
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """After a reconnect: publish what a broker may have forgotten, the index last."""
+
+    versions: tuple[Version, ...]
+    text: str
+
+    @property
+    def lane(self) -> str:
+        """In order with everything else."""
+        return LANE
+
+
+@dataclass(frozen=True, slots=True)
+class DropIncoming:
+    """Delete an incoming file that was refused or is here already."""
+
+    file: str
+
+    @property
+    def lane(self) -> str:
+        """Files only."""
+        return "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Delete incoming files older than this: a killed process left them."""
+
+    before: float
+
+    @property
+    def lane(self) -> str:
+        """Files only."""
+        return "files"
+
+
+SERVICE_EFFECTS = (FetchSubmission, Release, PublishIndex, Clear, Refresh, DropIncoming, Tidy)
