@@ -27,7 +27,7 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
-from roost.coordinator.core.ledger import count_refusal
+from roost.coordinator.core.ledger import count_refusal, show_running
 from roost.coordinator.core.state import Experiment, Keep, Ledger, Past, Rollback, Round, Start
 from roost.coordinator.core.tasks import cancel
 from roost.protocol.round.messages import RoundStatus
@@ -76,6 +76,7 @@ class Desk:
 
 def _started(draft: Draft, event: Started, keep: Keep) -> None:
     rounds.tidy(draft, event.at, keep)
+    show_running(draft)
 
 
 def _connected(draft: Draft, event: Connected, keep: Keep) -> None:

@@ -25,14 +25,15 @@ def count_refusal(draft: Draft, refusal: Refusal, detail: str) -> None:
 
 
 def show_running(draft: Draft) -> None:
-    """Show which rounds and experiments run, if that changed."""
-    ledger: Ledger = draft.get("ledger", "") or Ledger()
+    """Show which rounds and experiments run, if that changed or nothing was ever shown."""
+    known: Ledger | None = draft.get("ledger", "")
+    ledger = known or Ledger()
     rounds = (each.round_id for each in draft.all("round").values() if not each.status.final)
     experiments = (
         each.experiment_id for each in draft.all("experiment").values() if not each.status.final
     )
     after = replace(ledger, open_rounds=tuple(rounds), running_experiments=tuple(experiments))
-    if after != ledger:
+    if after != known:
         _write(draft, after)
 
 
