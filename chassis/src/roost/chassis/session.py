@@ -274,7 +274,8 @@ class Session:
                 "Give each its own id"
             )
         if was_connected:
-            self._log.warning("broker.disconnected", reason=str(reason))
+            if reason.is_failure:
+                self._log.warning("broker.disconnected", reason=str(reason))
             self.on_disconnected()
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
