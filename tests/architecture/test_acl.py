@@ -16,10 +16,11 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from roost.manager.bindings import load
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
 from roost.protocol.task.topics import TOPICS as TASK_TOPICS
 from roost.specs.acl import mosquitto_acl
-from roost.specs.workloads import WorkloadTopics, read_folder, topics_of
+from roost.specs.workloads import WorkloadTopics, topics_of
 from roost.wire.blob import TOPICS as BLOB_TOPICS
 from roost.wire.topic import Topic
 
@@ -98,7 +99,7 @@ def workloads(tmp_path_factory: pytest.TempPathFactory) -> WorkloadTopics:
         if WORKLOADS.exists()
         else TMPFL.encode()
     )
-    return topics_of(read_folder(folder))
+    return topics_of(load(folder))
 
 
 @pytest.fixture(scope="module")

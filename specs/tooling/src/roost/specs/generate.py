@@ -14,7 +14,7 @@ from roost.specs.diagrams import MACHINES, diagram
 from roost.specs.pages import fill
 from roost.specs.schemas import as_json, json_schema, messages
 from roost.specs.settings import settings_page
-from roost.specs.tables import message_table, refusal_table, topic_table
+from roost.specs.tables import message_tables, refusal_table, topic_table
 from roost.wire.blob import TOPICS as BLOB_TOPICS
 from roost.wire.refusal import WIRE_REFUSALS
 from roost.wire.topic import Topic
@@ -62,8 +62,8 @@ def all_parts() -> Mapping[str, Callable[[], str]]:
         "messages of tasks": partial(_messages, TASK_TOPICS),
         "messages of rounds": partial(_messages, ROUND_TOPICS),
     }
-    return {**parts, **{f"states of a {name}": partial(diagram, name) for name in MACHINES}}
+    return {**parts, **{f"states of {name}": partial(diagram, name) for name in MACHINES}}
 
 
 def _messages(topics: tuple[Topic, ...]) -> str:
-    return "\n".join(message_table(message) for message in messages(topics).values())
+    return message_tables(messages(topics).values())

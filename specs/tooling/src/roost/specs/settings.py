@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from roost.specs.tables import EMPTY, markdown
 
 SERVICES: Final = ("manager", "proplet", "coordinator", "model-server")
@@ -76,13 +75,10 @@ def _table(fields: Mapping[str, FieldInfo]) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.default
-    if value is PydanticUndefined:
-        value = field.default_factory() if field.default_factory else None  # type: ignore[call-arg]
-        if value is None:
-            return "required"
+    """Write a default; one that depends on the machine is told by the field's description."""
+    if field.is_required():
+        return "required"
+    value = field.default if field.default_factory is None else None
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value is None or value in ("", (), [], {}):
-        return EMPTY
-    return f"`{value}`"
+    return EMPTY if value is None or value in ("", (), [], {}) else f"`{value}`"

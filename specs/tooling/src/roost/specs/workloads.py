@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from roost.manager.core.binding import Binding, Bindings, LaunchRule, Leaf, Sequence, Table
-from roost.manager.core.read_binding import read_binding
-from roost.manager.core.rules import check
-from roost.manager.core.substitute import EACH, Ref, Template
+from roost.manager.core.binding import Bindings, LaunchRule, Leaf, Sequence, Table
+from roost.manager.core.substitute import Ref, Template
 
 USER: Final = "%u"
 _ANY: Final = "+"
@@ -33,21 +30,13 @@ class WorkloadTopics:
     outputs: tuple[str, ...] = ()
 
 
-def read_folder(folder: Path) -> Bindings:
-    """Read all bindings of a folder, as the manager does.
+def topics_of(bindings: Bindings) -> WorkloadTopics:
+    """Return the topics that bindings name, each once, in the order of the files.
 
-    Raises:
-        roost.manager.core.binding.BindingsInvalid: with every problem.
+    Args:
+        bindings: As ``roost.manager.bindings.load`` reads them.
     """
-    files = sorted(folder.glob("*.toml"))
-    return check(read_binding(file.name, file.read_bytes()) for file in files)
-
-
-def topics_of(bindings: Bindings | Iterable[Binding]) -> WorkloadTopics:
-    """Return the topics that bindings name, each once, in the order of the files."""
-    files = bindings.files if isinstance(bindings, Bindings) else tuple(bindings)
-    launches = [rule for each in files for rule in each.launches]
-    forwards = [rule for each in files for rule in each.forwards]
+    launches, forwards = bindings.launches, bindings.forwards
     return WorkloadTopics(
         launches=_once(rule.topic for rule in launches),
         sources=_once(rule.source for rule in forwards),
@@ -94,6 +83,3 @@ def _level(level: str) -> str:
     if level == "\0":
         return USER
     return _ANY if "\0" in level or "\1" in level else level
-
-
-__all__ = ["EACH", "USER", "WorkloadTopics", "read_folder", "topics_of"]
