@@ -45,7 +45,9 @@ def test_the_round_of_the_sketch_in_json(stage: Stage) -> None:
     for number, who in enumerate(TRIO, 1):
         stage.task(SEED_START, who, TaskStatus.RUNNING)
         tensors = {"w": [0.12 * number, -0.05, 1.01], "b": 0.33}
-        stage.forward("r-0001", who, update("r-0001", tensors, 100 * number, metrics={"loss": number}))
+        stage.forward(
+            "r-0001", who, update("r-0001", tensors, 100 * number, metrics={"loss": number})
+        )
         stage.task(SEED_START, who, TaskStatus.SUCCEEDED)
     outcome = stage.outcome("r-0001")
     assert (outcome.outcome, outcome.model_version) == (RoundStatus.COMPLETED, 1)
@@ -74,14 +76,19 @@ def test_a_binary_round(stage: Stage, size: int) -> None:
     stage.index(lambda index: "global_model" in index.models)
     order = start("big", TRIO, 2)
     stage.send("fl/rounds/start", order)
-    made = {who: {name: rng.random(each.shape, np.float32) for name, each in base.items()} for who in TRIO}
+    made = {
+        who: {name: rng.random(each.shape, np.float32) for name, each in base.items()}
+        for who in TRIO
+    }
     for who, samples in (("proplet-3", 10), ("proplet-1", 30)):
         stage.answer("big", who, update("big", made[who], samples, binary=True))
     outcome = stage.outcome("big")
     assert outcome.outcome is RoundStatus.COMPLETED
     found = stage.model("fl/models/global_model_v1")
     for name in base:
-        wanted = (made["proplet-1"][name].astype(float) * 30 + made["proplet-3"][name].astype(float) * 10) / 40
+        wanted = (
+            made["proplet-1"][name].astype(float) * 30 + made["proplet-3"][name].astype(float) * 10
+        ) / 40
         assert found.tensors[name].dtype == np.float32
         np.testing.assert_array_equal(found.tensors[name], wanted.astype(np.float32))
     assert found.metadata["architecture"] == "mlp:2,3"

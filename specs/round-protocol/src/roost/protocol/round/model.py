@@ -117,8 +117,6 @@ def _parse_json_model(payload: Buffer) -> Model:
         content = json.loads(bytes(payload), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(BAD_MODEL, f"not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise Refused(BAD_MODEL, "not a JSON object")
     tensors = tensors_from_json({k: content[k] for k in JSON_TENSORS if k in content})
     metadata = {key: value for key, value in content.items() if key not in tensors}
     return Model(ModelForm.JSON, tensors, metadata)
