@@ -6,6 +6,7 @@ A guest may leave links, sparse files, and folders nested deeper than any recurs
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,20 +34,29 @@ def measure(folder: Path) -> Size:
     pending = [(str(folder), 0)]
     while pending:
         path, depth = pending.pop()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as found:
-            for entry in found:
-                entries += 1
-                if entries > MAX_ENTRIES:
-                    return Size(size, f"it holds more than {MAX_ENTRIES} files")
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append((entry.path, depth + 1))
-                    else:
-                        size += status.st_size
         if depth > MAX_DEPTH:
             return Size(size, f"its folders are nested deeper than {MAX_DEPTH}")
+        try:
+            for status, inner in _entries(path):
+                entries += 1
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append((inner, depth + 1))
+                else:
+                    size += status.st_size
+                if entries > MAX_ENTRIES:
+                    return Size(size, f"it holds more than {MAX_ENTRIES} files")
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            return Size(size, f"it cannot be read: {error.strerror}")
     return Size(size)
+
+
+def _entries(path: str) -> Iterator[tuple[os.stat_result, str]]:
+    with os.scandir(path) as found:
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):
+                yield entry.stat(follow_symlinks=False), entry.path
 
 
 def remove(folder: Path) -> None:
