@@ -20,7 +20,7 @@ from roost.cli.state import StateDir
 
 __all__ = ["BackgroundRoost", "running_roost"]
 
-_READY_S = 60.0
+_READY_S = 90.0
 _END_S = 20.0
 Event = dict[str, Any]
 

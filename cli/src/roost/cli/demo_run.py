@@ -172,9 +172,14 @@ def _learn(
             out.status(f"round {len(done) + 1}: five proplets are training …")
 
     subscribe_experiment(wire, order.experiment_id)
-    wire.publish(EXPERIMENT_START.template, order)
     end = experiment_end(
-        wire, order.experiment_id, _FETCH_S, on_round, on_state, quiet_s=_ROUND_S + _FETCH_S
+        wire,
+        order.experiment_id,
+        _FETCH_S,
+        on_round,
+        on_state,
+        order=lambda: wire.publish(EXPERIMENT_START.template, order),
+        quiet_s=_ROUND_S + _FETCH_S,
     )
     if end.state is not ExperimentStatus.COMPLETED or not done:
         raise CliError(f"experiment {end.experiment_id} {end.state}: {end.message}")

@@ -20,14 +20,22 @@ from roost.cli.views import model_index, online_proplets, round_rows
 from roost.cli.wire_client import Wire, image_reference
 from roost.client_wasm import guest_digest, guest_path
 from roost.protocol.round.messages import DEFAULT_MODEL_NAME
+from roost.protocol.round.topics import COORDINATOR_STATE, MODEL_INDEX
+from roost.protocol.task.topics import WORKLOADS_STATE
 
 __all__ = ["IMAGES", "PROPLETS", "main"]
 
 #: Environment: the folder of images, and the proplets to wait for, separated by commas.
 IMAGES = "ROOST_DESK_IMAGES"
 PROPLETS = "ROOST_DESK_PROPLETS"
-_READY_WAIT_S = 20.0
+_READY_WAIT_S = 60.0
+_SETTLE_S = 2.0
 _LOOK_EVERY_S = 0.2
+_SERVICES = {
+    WORKLOADS_STATE.template: "manager",
+    COORDINATOR_STATE.template: "coordinator",
+    MODEL_INDEX.template: "model-server",
+}
 
 
 def main() -> None:
@@ -56,15 +64,19 @@ def _offer_all(wire: Wire, folder: Path) -> None:
 
 
 def _ready(wire: Wire, expected: list[str]) -> dict[str, object]:
-    """What there is, once all expected proplets and the model index are there, or time is up."""
-    deadline = time.monotonic() + _READY_WAIT_S
+    """What there is, once every service has told its state, or time is up."""
+    start = time.monotonic()
+    wire.subscribe(*_SERVICES)
+    told: set[str] = set()
     while True:
+        told |= _heard(wire, anyway=time.monotonic() - start > _SETTLE_S)
         online = online_proplets(wire)
-        index = model_index(wire)
-        missing = [name for name in expected if name not in online]
-        if (not missing and index is not None) or time.monotonic() > deadline:
+        missing = [service for topic, service in _SERVICES.items() if topic not in told]
+        missing += [name for name in expected if name not in online]
+        if not missing or time.monotonic() - start > _READY_WAIT_S:
             break
-        time.sleep(_LOOK_EVERY_S)
+    wire.unsubscribe(*_SERVICES)
+    index = model_index(wire)
     line = index.models.get(DEFAULT_MODEL_NAME) if index else None
     newest = max(line.versions, key=lambda v: v.version) if line and line.versions else None
     return {
@@ -75,6 +87,24 @@ def _ready(wire: Wire, expected: list[str]) -> dict[str, object]:
         "architecture": newest.architecture if newest else None,
         "round_id": _unused({row["round"] for row in round_rows(wire)}),
     }
+
+
+def _heard(wire: Wire, *, anyway: bool) -> set[str]:
+    """The services' topics on which something came within a moment.
+
+    What is retained may be from an earlier run: it counts if nothing newer came for a while, since
+    such a service has a session in which the broker keeps orders for it. A coordinator that never
+    had anything to tell may be silent.
+    """
+    topics = set()
+    deadline = time.monotonic() + _LOOK_EVERY_S
+    while (received := wire.next(deadline - time.monotonic())) is not None:
+        if not received.retain:
+            topics.add(received.topic)
+    if anyway:
+        topics |= {topic for topic in _SERVICES if wire.retained(topic) is not None}
+        topics.add(COORDINATOR_STATE.template)
+    return topics
 
 
 def _unused(taken: set[object]) -> str:

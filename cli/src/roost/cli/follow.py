@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from roost.chassis.received import Received
 from roost.cli.errors import CliError, WaitedTooLong
 from roost.cli.output import Output
 from roost.cli.wire_client import Wire, read
@@ -29,6 +31,61 @@ __all__ = [
 ]
 
 _SHOWN = 3
+_AGAIN_S = 3.0
+
+Order = Callable[[], None]
+
+
+class _News:
+    """The inbox of a connection while one thing is waited for.
+
+    Attributes:
+        answered: set once there was a sign of it.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        about: str,
+        answer_s: float,
+        *,
+        order: Order | None = None,
+        quiet_s: float | None = None,
+    ) -> None:
+        self.answered = False
+        self._wire = wire
+        self._about = about
+        self._answer_s = answer_s
+        self._deadline = time.monotonic() + answer_s
+        self._order = order
+        self._quiet_s = quiet_s
+        if order is not None:
+            order()
+
+    def next(self) -> Received:
+        """The next message.
+
+        Raises:
+            WaitedTooLong: there was none for too long.
+        """
+        if self.answered:
+            received = self._wire.next(self._quiet_s)
+            if received is None:
+                raise self._too_long(f"nothing more was told about {self._about}", self._quiet_s)
+            return received
+        while (left := self._deadline - time.monotonic()) > 0:
+            received = self._wire.next(min(left, _AGAIN_S))
+            if received is not None:
+                return received
+            if self._order is not None:
+                self._order()
+        raise self._too_long(f"nobody answered about {self._about}", self._answer_s)
+
+    def _too_long(self, said: str, waited_s: float | None) -> WaitedTooLong:
+        return WaitedTooLong(
+            f"{said} for {waited_s:g} s; `roost doctor` tells what does not run",
+            waited_s=waited_s,
+        )
 
 
 def subscribe_round(wire: Wire, round_id: str) -> None:
@@ -41,7 +98,13 @@ def subscribe_round(wire: Wire, round_id: str) -> None:
 
 
 def round_end(
-    wire: Wire, out: Output, round_id: str, answer_s: float, *, accepted_only: bool = False
+    wire: Wire,
+    out: Output,
+    round_id: str,
+    answer_s: float,
+    *,
+    order: Order | None = None,
+    accepted_only: bool = False,
 ) -> RoundComplete | RoundState:
     """Wait until a subscribed round has ended, telling how it goes on.
 
@@ -50,24 +113,20 @@ def round_end(
         out: gets the progress.
         round_id: which round.
         answer_s: how long the first sign of it may take.
-        accepted_only: be content with that first sign.
+        order: starts it; given again until there is a sign, which does no harm.
+        accepted_only: be content with the first sign.
 
     Raises:
         WaitedTooLong: no sign of it came.
+        CliError: the coordinator refused the order.
     """
-    answered = False
+    news = _News(wire, f"round {round_id}", answer_s, order=order)
     while True:
-        received = wire.next(None if answered else answer_s)
-        if received is None:
-            raise WaitedTooLong(
-                f"no coordinator answered about round {round_id} within {answer_s:g} s; is it "
-                "running? `roost doctor` tells. A start that nobody took is lost: start it again",
-                round_id=round_id,
-            )
+        received = news.next()
         if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
             return complete
         if state := read(rounds.ROUND_STATE, received, RoundState):
-            answered = True
+            news.answered = True
             out.status(state_text(state))
             if accepted_only:
                 return state
@@ -125,6 +184,7 @@ def experiment_end(
     on_round: Callable[[RoundComplete], None],
     on_state: Callable[[ExperimentState], None],
     *,
+    order: Order | None = None,
     accepted_only: bool = False,
     quiet_s: float | None = None,
 ) -> ExperimentState:
@@ -136,26 +196,22 @@ def experiment_end(
         answer_s: how long the first sign of it may take.
         on_round: told each of its rounds that ended.
         on_state: told each change of the experiment.
+        order: starts it; given again until there is a sign, which does no harm.
         accepted_only: be content with the first sign of it.
         quiet_s: how long to wait for the next sign of it, after the first.
 
     Raises:
         WaitedTooLong: no sign of it came.
+        CliError: the coordinator refused the order.
     """
-    wait_s: float | None = answer_s
+    news = _News(wire, f"experiment {experiment_id}", answer_s, order=order, quiet_s=quiet_s)
     while True:
-        received = wire.next(wait_s)
-        if received is None:
-            raise WaitedTooLong(
-                f"no coordinator told anything about experiment {experiment_id} for {wait_s:g} s; "
-                "is it running? `roost doctor` tells",
-                experiment_id=experiment_id,
-            )
+        received = news.next()
         if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
             if complete.round_id.startswith(f"{experiment_id}:"):
                 on_round(complete)
         elif state := read(rounds.EXPERIMENT_STATE, received, ExperimentState):
-            wait_s = quiet_s
+            news.answered = True
             on_state(state)
             if state.state.final or accepted_only:
                 return state
@@ -175,18 +231,13 @@ def task_end(
 
     Raises:
         WaitedTooLong: no sign of it came.
+        CliError: the manager refused the order.
     """
-    answered = False
+    news = _News(wire, f"task {task_id}", answer_s)
     while True:
-        received = wire.next(None if answered else answer_s)
-        if received is None:
-            raise WaitedTooLong(
-                f"no manager answered about task {task_id} within {answer_s:g} s; is it running? "
-                "`roost doctor` tells",
-                task_id=task_id,
-            )
+        received = news.next()
         if state := read(tasks.STATE, received, TaskState):
-            answered = True
+            news.answered = True
             if state.state.final or accepted_only:
                 return state
             out.status(_task_text(state))

@@ -24,8 +24,7 @@ def fresh_model(arch: str, layers: Sequence[int], seed: int) -> Model:
     """A model before any learning, in the form that suits its architecture."""
     if arch == "linear":
         return Model(ModelForm.JSON, fresh_linear(*layers))
-    about = "mlp " + "-".join(map(str, layers))
-    return Model(ModelForm.SAFETENSORS, fresh_mlp(layers, seed), {"architecture": about})
+    return Model(ModelForm.SAFETENSORS, fresh_mlp(layers, seed), {"architecture": arch})
 
 
 def publish_first(wire: Wire, name: str, model: Model, timeout_s: float) -> ModelVersion:

@@ -51,7 +51,6 @@ class Output:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._status_shown = False
-        self._last_status = ""
 
     def line(self, text: str = "") -> None:
         """A line of the answer, for people only."""
@@ -98,17 +97,13 @@ class Output:
             self.line("  ".join(padded).rstrip())
 
     def status(self, text: str) -> None:
-        """What is being waited for: a line that is rewritten on a terminal, else one per change."""
-        if self.as_json or text == self._last_status:
+        """What is being waited for: a line on the terminal, rewritten each time."""
+        if self.as_json or not self._err.isatty():
             return
-        self._last_status = text
-        if self._err.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            self._err.write(_CLEAR_LINE + text[:width])
-            self._status_shown = True
-        else:
-            self._err.write(text + "\n")
+        width = shutil.get_terminal_size().columns - 1
+        self._err.write(_CLEAR_LINE + text[:width])
         self._err.flush()
+        self._status_shown = True
 
     def note(self, text: str) -> None:
         """Something a person should know that is no part of the answer."""
@@ -126,7 +121,6 @@ class Output:
             print(f"{head} {message}", file=self._err, flush=True)
 
     def _drop_status(self) -> None:
-        self._last_status = ""
         if self._status_shown:
             self._err.write(_CLEAR_LINE)
             self._err.flush()

@@ -62,6 +62,7 @@ class Wire:
         self.client = f"roost-{secrets.token_hex(4)}"
         self.session = Session(settings, self.client, rng=random.Random(), clean=True)  # noqa: S311
         self._inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self._wanted: set[str] = set()
         self._fatal: list[str] = []
         self._up = threading.Event()
         self.session.on_connected = lambda _generation: self._up.set()
@@ -142,7 +143,14 @@ class Wire:
     def subscribe(self, *topic_filters: str) -> None:
         """Let what matches arrive in the inbox; retained messages first."""
         for topic_filter in topic_filters:
+            self._wanted.add(topic_filter)
             self.session.subscribe(topic_filter, self._receive)
+
+    def unsubscribe(self, *topic_filters: str) -> None:
+        """Let it arrive no longer."""
+        for topic_filter in topic_filters:
+            self._wanted.discard(topic_filter)
+            self.session.unsubscribe(topic_filter)
 
     def next(self, timeout_s: float | None) -> Received | None:
         """The next message of the inbox, or None when the time ended first."""
@@ -194,7 +202,10 @@ class Wire:
             if received.payload:
                 found[received.topic] = received
         for topic_filter in (*topic_filters, marker):
-            self.session.unsubscribe(topic_filter)
+            if topic_filter in self._wanted:
+                self.session.subscribe(topic_filter, self._receive)
+            else:
+                self.session.unsubscribe(topic_filter)
         return [found[topic] for topic in sorted(found)]
 
     def retained(self, topic: str) -> Received | None:

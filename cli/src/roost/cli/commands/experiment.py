@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
     with call.wire() as wire:
         order = decode_order(ExperimentStart, fill_policy(wire, given))
         subscribe_experiment(wire, experiment_id)
-        wire.publish(EXPERIMENT_START.template, order)
-        return _follow(call, wire, experiment_id, detach=detach)
+        return _follow(
+            call,
+            wire,
+            experiment_id,
+            order=lambda: wire.publish(EXPERIMENT_START.template, order),
+            detach=detach,
+        )
 
 
 @group.command("watch")
@@ -53,7 +59,7 @@ def watch(call: Call, experiment_id: str) -> int:
     require_id("experiment", experiment_id)
     with call.wire() as wire:
         subscribe_experiment(wire, experiment_id)
-        return _follow(call, wire, experiment_id, detach=False)
+        return _follow(call, wire, experiment_id)
 
 
 @group.command("stop")
@@ -83,7 +89,14 @@ def stop(call: Call, experiment_id: str, reason: str) -> int:
     return 0
 
 
-def _follow(call: Call, wire: Wire, experiment_id: str, *, detach: bool) -> int:
+def _follow(
+    call: Call,
+    wire: Wire,
+    experiment_id: str,
+    *,
+    order: Callable[[], None] | None = None,
+    detach: bool = False,
+) -> int:
     """Watch an experiment: a line for each round, a status in between."""
 
     def on_round(complete: RoundComplete) -> None:
@@ -95,7 +108,13 @@ def _follow(call: Call, wire: Wire, experiment_id: str, *, detach: bool) -> int:
         call.out.status(_text(state))
 
     end = experiment_end(
-        wire, experiment_id, call.timeout_s, on_round, on_state, accepted_only=detach
+        wire,
+        experiment_id,
+        call.timeout_s,
+        on_round,
+        on_state,
+        order=order,
+        accepted_only=detach,
     )
     call.out.result(end.model_dump(mode="json", exclude_none=True), _text(end))
     return 1 if end.state is ExperimentStatus.FAILED else 0

@@ -38,8 +38,14 @@ def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
             return _finish(call, earlier)
         order = decode_order(RoundStart, fill_policy(wire, given))
         subscribe_round(wire, round_id)
-        wire.publish(ROUND_START.template, order)
-        end = round_end(wire, call.out, round_id, call.timeout_s, accepted_only=detach)
+        end = round_end(
+            wire,
+            call.out,
+            round_id,
+            call.timeout_s,
+            order=lambda: wire.publish(ROUND_START.template, order),
+            accepted_only=detach,
+        )
     if isinstance(end, RoundState):
         call.out.result(end.model_dump(mode="json", exclude_none=True), state_text(end))
         return 0
