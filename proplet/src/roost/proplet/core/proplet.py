@@ -139,7 +139,11 @@ class PropletCore:
     def _fill_slots(self, at: float, draft: _Draft) -> None:
         tasks = draft.held()
         free = self.slots - sum(held.phase.busy for held in tasks.values())
-        queued = [task_id for task_id, held in tasks.items() if held.phase is Phase.QUEUED]
+        queued = [
+            task_id
+            for task_id, held in tasks.items()
+            if held.phase is Phase.QUEUED and held.deadline > at  # else its timer is due now
+        ]
         for task_id in queued[: max(0, free)]:
             self._step(SlotFreed(at, task_id), draft)
 
