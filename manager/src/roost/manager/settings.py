@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-
 from roost.chassis.settings import ServiceSettings
 
 

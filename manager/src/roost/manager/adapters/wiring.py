@@ -1,8 +1,9 @@
 """Puts the manager together."""
 
 from roost.chassis.service import Background, Context, Wiring
+from roost.manager.adapters.connection import Login
 from roost.manager.adapters.decode import CONTROL, decode
-from roost.manager.adapters.forwarder import Forwarder, Login
+from roost.manager.adapters.forwarder import Forwarder
 from roost.manager.adapters.launches import LaunchSubscriptions
 from roost.manager.adapters.workloads import WorkloadsFolder
 from roost.manager.bindings import Bindings
@@ -47,7 +48,8 @@ def build(context: Context, settings: ManagerSettings, bindings: Bindings) -> Wi
         login(settings),
         rng=context.rng,
         dropped=lambda name, why: context.post(ForwardDropped(context.clock(), name, why)),
-        fatal=lambda reason: context.session.on_fatal(reason),
+        # Looked up when it is needed: the process sets it after this.
+        fatal=lambda reason: context.session.on_fatal(reason),  # noqa: PLW0108
     )
     # Before it connects: what waits in its session must find its rule.
     forwarder.apply((rule.source, rule.to) for rule in bindings.forwards)

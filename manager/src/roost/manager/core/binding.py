@@ -155,5 +155,3 @@ class Bindings:
             if matches(rule.topic, topic):
                 return rule
         return None
-
-

@@ -7,8 +7,8 @@ from roost.manager.core.draft import LINK, PROPLET, THE, Draft
 from roost.manager.core.events import LifeSign, PresenceArrived, ReportArrived
 from roost.manager.core.lifecycle import state_of, stop_order, timer
 from roost.manager.core.proplet import Link, Proplet, choose, quiet_since
+from roost.manager.core.step import LEASE_S
 from roost.manager.core.task import (
-    LEASE_S,
     Assigned,
     DeadlinePassed,
     LeaseKept,

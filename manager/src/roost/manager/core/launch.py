@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
-
 from roost.manager.core.binding import LaunchRule, Leaf, Node, Sequence, Table
 from roost.manager.core.control import refuse_control_outputs
 from roost.manager.core.jsontext import read_object

@@ -4,7 +4,8 @@ from math import ceil
 from typing import Final
 
 from roost.chassis.effects import ClearTimer, Effect, Note, Publish, SetTimer, note
-from roost.manager.core.task import Reported, Step, Task, TaskEvent, Trigger, is_current, step
+from roost.manager.core.step import Step, is_current, step
+from roost.manager.core.task import Reported, Task, TaskEvent, Trigger
 from roost.protocol.task.messages import (
     Durations,
     Report,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-
 Path = tuple[str | int, ...]
 
 _STRING: Final = (

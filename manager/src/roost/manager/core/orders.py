@@ -118,9 +118,7 @@ def _on_launch(draft: Draft, order: Ordered) -> None:
     try:
         _refuse_retained(order)
         request = TaskRequest.decode(order.payload)
-        if DERIVED_SEPARATOR in request.task_id:
-            text = f"'{request.task_id}': only launches by a binding have ids with"
-            raise Refused(LAUNCH_TASK, f"{text} '{DERIVED_SEPARATOR}'")
+        _refuse_derived_id(request.task_id)
         refuse_control_outputs(request)
         _launch(draft, order, LAUNCH.template, request.task_id, (request,))
     except Refused as error:
@@ -130,6 +128,12 @@ def _on_launch(draft: Draft, order: Ordered) -> None:
         _reply(draft, order, LaunchReply(task_id=task_id, accepted=False, code=code, reason=reason))
         return
     _reply(draft, order, LaunchReply(task_id=request.task_id, accepted=True))
+
+
+def _refuse_derived_id(task_id: str) -> None:
+    if DERIVED_SEPARATOR in task_id:
+        text = f"'{task_id}': only launches by a binding have ids with '{DERIVED_SEPARATOR}'"
+        raise Refused(LAUNCH_TASK, text)
 
 
 def _reply(draft: Draft, order: Ordered, message: LaunchReply) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from roost.manager.core.task import LEASE_S
+from roost.manager.core.step import LEASE_S
 from roost.protocol.task.messages import Presence, PresenceStatus
 
 ONLINE_S: Final = LEASE_S

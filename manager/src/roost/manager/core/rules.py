@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import Any, Final
 
 from pydantic import ValidationError
-
 from roost.manager.core.binding import (
     Binding,
     Bindings,

@@ -1,8 +1,6 @@
-"""One task's life: a pure step over a table of transitions.
+"""A task, what can happen to it, and the table of its transitions.
 
-``TRANSITIONS`` is the whole machine; the diagram in specs/ is drawn from it. What happens is
-first named by a trigger, which depends on the task only for the question "does this concern its
-present attempt?". A trigger without a row changes nothing and is noted.
+``TRANSITIONS`` is the whole machine; ``step`` obeys it, and the diagram in specs/ is drawn from it.
 
 A task is bound to one (proplet, attempt) at a time. The start order is repeated until the proplet
 accepts it; from then on only reports of this attempt count, and a proplet that no longer holds
@@ -13,20 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from roost.protocol.task.messages import (
-    FailureReason,
-    Launch,
-    Report,
-    ReportStatus,
-    TaskRequest,
-    TaskStatus,
-    Usage,
-)
-
-START_BACKOFF_S: Final = (2.0, 4.0, 8.0, 16.0, 30.0)
-LEASE_S: Final = 30.0
-MISSING_GRACE_S: Final = 5.0
-MAX_ATTEMPTS: Final = 5
+from roost.protocol.task.messages import Launch, Report, TaskRequest, TaskStatus, Usage
 
 
 class Trigger(StrEnum):
@@ -99,7 +84,6 @@ TRANSITIONS: Final = (
     Transition(_R, Trigger.CANCELLED, _OFF, "cancelled"),
     Transition(_R, Trigger.DEADLINE, _LATE, "deadline"),
 )
-_TARGETS: Final = {(row.source, row.trigger): row.target for row in TRANSITIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +181,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A proplet told what it holds, and whether this task is among it.
-
-    ``attempt`` is the one it holds; None: it does not hold the task.
-    """
+    """A proplet told which attempt of this task it holds; None: none."""
 
     at: float
     proplet: str
@@ -241,28 +222,6 @@ class DeadlinePassed:
 TaskEvent = (
     Assigned | StartDue | Reported | Listed | LeaseKept | Lost | CancelAsked | DeadlinePassed
 )
-_PLAIN: Final = {
-    Assigned: Trigger.ASSIGNED,
-    StartDue: Trigger.START_DUE,
-    LeaseKept: Trigger.LEASE_KEPT,
-    CancelAsked: Trigger.CANCELLED,
-    DeadlinePassed: Trigger.DEADLINE,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one event made of a task.
-
-    Attributes:
-        task: The task afterwards.
-        trigger: What the event meant to it.
-        moved: Whether the machine has a row for it; False: nothing changed.
-    """
-
-    task: Task
-    trigger: Trigger
-    moved: bool
 
 
 def new_task(request: TaskRequest, launch: Launch | None, at: float) -> Task:
@@ -274,147 +233,3 @@ def slim(task: Task) -> Task:
     """Return what is still needed of a task that has ended: to answer its proplet, and resend."""
     request = task.request.model_copy(update={"args": (), "env": {}, "inputs": ()})
     return replace(task, request=request, stderr_tail=None, progress=None, usage=None)
-
-
-def step(task: Task, event: TaskEvent) -> Step:
-    """Apply one event."""
-    trigger = classify(task, event)
-    target = _TARGETS.get((task.status, trigger))
-    if target is None:
-        return Step(task, trigger, moved=False)
-    return Step(_moved(task, event, trigger, target), trigger, moved=True)
-
-
-def classify(task: Task, event: TaskEvent) -> Trigger:
-    """Say what an event means to this task."""
-    match event:
-        case Reported(proplet=proplet, report=report):
-            if not is_current(task, proplet, report.attempt):
-                return Trigger.STALE
-            return Trigger(report.status.value)
-        case Listed(proplet=proplet, attempt=attempt):
-            return _classify_listing(task, proplet, attempt)
-        case Lost():
-            return Trigger.LOST if task.attempt < MAX_ATTEMPTS else Trigger.GIVEN_UP
-        case StartDue() if task.accepted:
-            return Trigger.STALE
-        case _:
-            return _PLAIN[type(event)]
-
-
-def is_current(task: Task, proplet: str, attempt: int) -> bool:
-    """Tell whether this is the one (proplet, attempt) that counts."""
-    return (
-        task.status is not TaskStatus.QUEUED
-        and task.proplet == proplet
-        and task.attempt == attempt
-    )
-
-
-def _classify_listing(task: Task, proplet: str, attempt: int | None) -> Trigger:
-    """Absence counts only after the proplet accepted the task."""
-    if task.proplet != proplet or not task.accepted:
-        return Trigger.STALE
-    if attempt == task.attempt:
-        return Trigger.SIGHTED
-    return Trigger.MISSING
-
-
-def _moved(task: Task, event: TaskEvent, trigger: Trigger, target: TaskStatus) -> Task:
-    changed = _changed(task, event, trigger)
-    if target is not task.status:
-        changed = replace(_clocked(changed, event.at), status=target, since=event.at)
-    if target.final:
-        changed = replace(changed, start_at=None, lease_at=None, missing_at=None)
-    return changed
-
-
-def _changed(task: Task, event: TaskEvent, trigger: Trigger) -> Task:
-    match event:
-        case Assigned(at=at, proplet=proplet):
-            return _assigned(task, at, proplet)
-        case StartDue(at=at):
-            return replace(task, starts=task.starts + 1, start_at=at + start_backoff(task.starts))
-        case Reported(report=report):
-            return _reported(task, report)
-        case Listed(at=at) if trigger is Trigger.MISSING:
-            return replace(task, missing_at=task.missing_at or at + MISSING_GRACE_S)
-        case Listed():
-            return replace(task, missing_at=None)
-        case LeaseKept(until=until):
-            return replace(task, lease_at=until)
-        case Lost(why=why):
-            return _lost(task, why, trigger)
-        case CancelAsked(reason=reason):
-            return replace(task, reason=TaskStatus.CANCELLED.value, message=reason)
-        case DeadlinePassed():
-            return replace(task, reason=TaskStatus.EXPIRED.value, message=_why_expired(task))
-
-
-def _assigned(task: Task, at: float, proplet: str) -> Task:
-    return replace(
-        task,
-        proplet=proplet,
-        attempt=task.attempt + 1,
-        accepted=False,
-        starts=1,
-        start_at=at + start_backoff(0),
-        lease_at=None if task.pinned else at + LEASE_S,
-        missing_at=None,
-        message=None,
-        progress=None,
-        usage=None,
-    )
-
-
-def start_backoff(starts: int) -> float:
-    """Return the seconds after which a start order is repeated that was sent so often."""
-    return START_BACKOFF_S[min(starts, len(START_BACKOFF_S) - 1)]
-
-
-def _reported(task: Task, report: Report) -> Task:
-    changed = replace(
-        task,
-        accepted=True,
-        start_at=None,
-        missing_at=None,
-        progress=report.progress if report.progress is not None else task.progress,
-        usage=report.usage or task.usage,
-        message=report.message or task.message,
-    )
-    if not report.status.final:
-        return changed
-    failed = report.status is ReportStatus.FAILED
-    reason = (report.reason or FailureReason.INTERNAL).value if failed else None
-    return replace(
-        changed,
-        reason=reason,
-        message=report.message,
-        exit_code=report.exit_code,
-        stderr_tail=report.stderr_tail,
-    )
-
-
-def _lost(task: Task, why: str, trigger: Trigger) -> Task:
-    lost = replace(
-        task, accepted=False, start_at=None, lease_at=None, missing_at=None, message=why
-    )
-    if trigger is Trigger.LOST:
-        return lost
-    text = f"{why}; that was attempt {task.attempt} of {MAX_ATTEMPTS}"
-    return replace(lost, reason=FailureReason.LOST.value, message=text)
-
-
-def _why_expired(task: Task) -> str:
-    limit = f"{task.request.deadline_s:g} s"
-    if task.status is TaskStatus.QUEUED:
-        return f"not started within {limit}: {task.message or 'no proplet could take it'}"
-    if not task.accepted:
-        return f"proplet '{task.proplet}' did not accept it within {limit}"
-    return f"not finished within {limit} on proplet '{task.proplet}'"
-
-
-def _clocked(task: Task, at: float) -> Task:
-    """Book the time spent in the present state."""
-    name = f"{task.status.value}_s"
-    return replace(task, **{name: getattr(task, name) + max(0.0, at - task.since)})

@@ -1,0 +1,266 @@
+"""The forwarder's connection: one new paho client for each, a session that the broker keeps.
+
+What was in flight on a lost connection is forgotten here, and delivered again by the broker. A
+client that lived on would send it too, which doubles it.
+"""
+
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY, socket
+from typing import Any, Final, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+from roost.chassis.logs import get_logger
+from roost.chassis.settings import BrokerSettings
+
+SESSION_EXPIRY_S: Final = 7 * 86_400
+REFUSED: Final = 128
+_BACKOFF_S: Final = (0.1, 15.0)
+_ANSWER_S: Final = 10.0
+_TAKEN_OVER: Final = 142
+_NO_RETAINED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """User name and password of a connection."""
+
+    username: str | None = None
+    password: str | None = None
+
+
+class Traffic(Protocol):
+    """Who handles the messages; called on paho's network thread."""
+
+    def on_opened(self, max_packet_bytes: int | None) -> None:
+        """Begin anew: nothing that an earlier connection had is in flight."""
+
+    def on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        """Take a message."""
+
+    def on_publish(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        """Take the answer to a message that was sent."""
+
+
+class Connection:
+    """A subscribed connection that comes back after every loss."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        login: Login,
+        client_id: str,
+        traffic: Traffic,
+        *,
+        rng: random.Random,
+        fatal: Callable[[str], None],
+    ) -> None:
+        """Prepare; ``start`` connects.
+
+        Args:
+            settings: Where the broker is and how to speak to it.
+            login: User name and password.
+            client_id: Stable over restarts, so that the broker keeps what came meanwhile.
+            traffic: Handles the messages.
+            rng: Source of the backoff's jitter.
+            fatal: Hears why there is no point in going on.
+        """
+        self._settings, self._login, self._client_id = settings, login, client_id
+        self._traffic, self._rng, self._fatal = traffic, rng, fatal
+        self._log = get_logger(client_id=client_id)
+        self._wanted: set[str] = set()
+        self._gone: set[str] = set()
+        self._changes = threading.Lock()
+        self._answered = threading.Condition()
+        self._answers: dict[int, str | None] = {}
+        self._client: paho.Client | None = None
+        self._connected = threading.Event()
+        self._lost = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=client_id, daemon=True)
+
+    def start(self) -> None:
+        """Connect, and stay connected until ``stop``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the connection; the broker keeps what comes."""
+        self._stopping.set()
+        self._lost.set()
+        self._thread.join()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until connected; False when the time ended first."""
+        return self._connected.wait(timeout_s)
+
+    def subscribe(self, filters: Iterable[str], gone: Iterable[str]) -> str | None:
+        """Subscribe to these filters and no others, now or when connected.
+
+        Args:
+            filters: With the topic prefix.
+            gone: Filters that an earlier process subscribed to.
+
+        Returns:
+            What went wrong, or None.
+        """
+        with self._changes:
+            before, self._wanted = self._wanted, set(filters)
+            self._gone = (self._gone | before | set(gone)) - self._wanted
+            if self._client is None or not self._connected.is_set():
+                return None
+            return self._change(self._client, self._wanted - before)
+
+    def _change(self, client: paho.Client, new: set[str]) -> str | None:
+        """Tell the broker, and wait for its answers."""
+        with self._answered:
+            self._answers.clear()
+        mids = self._send_changes(client, new)
+        with self._answered:
+            if not self._answered.wait_for(lambda: self._answers.keys() >= mids, _ANSWER_S):
+                return "the broker did not answer the forwards' subscriptions in time"
+            problems = [self._answers[mid] for mid in sorted(mids)]
+        return next(filter(None, problems), None)
+
+    def _send_changes(self, client: paho.Client, new: Iterable[str]) -> set[int]:
+        options = SubscribeOptions(qos=1, retainHandling=_NO_RETAINED)
+        sent = [client.unsubscribe(topic_filter) for topic_filter in sorted(self._gone)]
+        sent += [client.subscribe(wanted, options=options) for wanted in sorted(new)]
+        self._gone.clear()
+        return {mid for rc, mid in sent if rc is MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None}
+
+    def _run(self) -> None:
+        delay = _BACKOFF_S[0]
+        while not self._stopping.is_set():
+            delay = _BACKOFF_S[0] if self._live_once() else min(delay * 2, _BACKOFF_S[1])
+            self._stopping.wait(self._rng.uniform(delay / 2, delay))
+
+    def _live_once(self) -> bool:
+        """Live through one connection; return whether the broker accepted it."""
+        self._lost.clear()
+        client = self._make_client()
+        try:
+            self._open(client)
+        except OSError as error:
+            self._log.debug("broker.unreachable", why=str(error))
+            return False
+        self._client = client
+        client.loop_start()
+        if self._stopping.is_set():
+            self._lost.set()
+        self._lost.wait()
+        accepted = self._connected.is_set()
+        self._connected.clear()
+        client.disconnect()
+        client.loop_stop()
+        client._reset_sockets()  # noqa: SLF001 - else its wake-up sockets stay open
+        return accepted
+
+    def _open(self, client: paho.Client) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        client.connect(
+            self._settings.host,
+            self._settings.port,
+            keepalive=self._settings.keepalive_s,
+            clean_start=False,
+            properties=properties,
+        )
+
+    def _make_client(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=paho.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        settings, login = self._settings, self._login
+        if login.username is not None:
+            client.username_pw_set(login.username, login.password)
+        if settings.tls:
+            client.tls_set(
+                ca_certs=str(settings.ca_file) if settings.ca_file else None,
+                certfile=str(settings.cert_file) if settings.cert_file else None,
+                keyfile=str(settings.key_file) if settings.key_file else None,
+                tls_version=ssl.PROTOCOL_TLS_CLIENT,
+            )
+        client.on_socket_open = _send_at_once
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._traffic.on_message
+        client.on_publish = self._traffic.on_publish
+        client.on_subscribe = self._on_answer
+        client.on_unsubscribe = self._on_answer
+        return client
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        _userdata: Any,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._log.error("forwarder.refused", reason=str(reason))
+            self._lost.set()
+            return
+        self._traffic.on_opened(getattr(properties, "MaximumPacketSize", None))
+        with self._changes:
+            self._send_changes(client, self._wanted)
+            self._connected.set()
+        self._log.info("forwarder.connected", filters=sorted(self._wanted))
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.value == _TAKEN_OVER:
+            self._fatal(
+                f"another process connected as '{self._client_id}': is a second manager running? "
+                "Stop one of them"
+            )
+        if not self._stopping.is_set():
+            self._log.warning("forwarder.disconnected", reason=str(reason))
+        self._lost.set()
+
+    def _on_answer(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.value >= REFUSED]
+        problem = f"the broker refused a forward's subscription: {refused[0]}" if refused else None
+        if problem is not None:
+            self._log.error("subscription.refused", reason=refused[0])
+        with self._answered:
+            self._answers[mid] = problem
+            self._answered.notify_all()
+
+
+def _send_at_once(_client: paho.Client, _userdata: Any, opened: Any) -> None:
+    """Turn Nagle's algorithm off: an acknowledgement must not wait for more to say."""
+    if isinstance(opened, socket) and opened.family in (AF_INET, AF_INET6):
+        opened.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
