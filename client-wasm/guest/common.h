@@ -19,8 +19,9 @@
 #define OUT_DIR GUEST_ROOT "/out"
 
 enum exit_code {
-    EXIT_BAD_INPUT = 2, /* model, data, settings or environment are wrong: trying again is useless */
-    EXIT_DIVERGED = 3,  /* training left the finite numbers */
+    EXIT_BAD_INPUT =
+        2, /* model, data, settings or environment are wrong: trying again is useless */
+    EXIT_DIVERGED = 3, /* training left the finite numbers */
     EXIT_RESOURCES = 4, /* out of memory, or /out cannot be written */
 };
 

@@ -14,10 +14,13 @@ static npy read_member(const char *name, const char *member, char path[PATH_CAPA
 }
 
 static void check_counts(const npy *x, const npy *y, size_t features) {
-    if (x->rows == 0 || x->columns == 0) fail(EXIT_BAD_INPUT, "%s holds no samples; %s", x->path, cure);
+    if (x->rows == 0 || x->columns == 0)
+        fail(EXIT_BAD_INPUT, "%s holds no samples; %s", x->path, cure);
     if (x->columns != features) {
-        fail(EXIT_BAD_INPUT, "%s has %zu numbers per sample but the model takes %zu; use data and a "
-                             "model that fit each other", x->path, x->columns, features);
+        fail(EXIT_BAD_INPUT,
+             "%s has %zu numbers per sample but the model takes %zu; use data and a "
+             "model that fit each other",
+             x->path, x->columns, features);
     }
     if (y->columns != 1) {
         fail(EXIT_BAD_INPUT, "%s has %zu numbers per sample; one integer label each is needed",
@@ -38,8 +41,9 @@ static uint32_t *read_labels(const npy *y, size_t classes) {
     for (size_t i = 0; i < y->rows; i++) {
         int64_t label = npy_integer(y, i);
         if (label < 0 || (uint64_t)label >= classes) {
-            fail(EXIT_BAD_INPUT, "%s: label %zu is %lld but the model knows labels 0 to %zu; relabel "
-                                 "the data or use a model with more classes",
+            fail(EXIT_BAD_INPUT,
+                 "%s: label %zu is %lld but the model knows labels 0 to %zu; relabel "
+                 "the data or use a model with more classes",
                  y->path, i, (long long)label, classes - 1);
         }
         labels[i] = (uint32_t)label;
@@ -47,15 +51,18 @@ static uint32_t *read_labels(const npy *y, size_t classes) {
     return labels;
 }
 
-static float scaled(const dataset *d, size_t item) { return (float)(npy_real(&d->x, item) * d->scale); }
+static float scaled(const dataset *d, size_t item) {
+    return (float)(npy_real(&d->x, item) * d->scale);
+}
 
 static void check_finite(const dataset *d) {
     size_t items = d->count * d->features;
     if (d->x.kind != 'f') return; /* 2^64 times the largest scale, 1e12, is finite in float32 */
     for (size_t i = 0; i < items; i++) {
         if (isfinite(scaled(d, i))) continue;
-        fail(EXIT_BAD_INPUT, "%s: sample %zu, number %zu is not finite as a float32; clean the data%s",
-             d->x.path, i / d->features, i % d->features, d->scale == 1 ? "" : " or lower \"scale\"");
+        fail(EXIT_BAD_INPUT,
+             "%s: sample %zu, number %zu is not finite as a float32; clean the data%s", d->x.path,
+             i / d->features, i % d->features, d->scale == 1 ? "" : " or lower \"scale\"");
     }
 }
 
@@ -63,8 +70,10 @@ dataset load_dataset(const char *name, double scale, size_t features, size_t cla
     static char x_path[PATH_CAPACITY], y_path[PATH_CAPACITY];
     snprintf(x_path, sizeof x_path, DATA_DIR "/%s", name);
     if (!is_directory(x_path)) {
-        fail(EXIT_BAD_INPUT, "no data at %s: the proplet needs a mount called %s (`roost data import` "
-                             "or `roost data digits` makes one)", x_path, name);
+        fail(EXIT_BAD_INPUT,
+             "no data at %s: the proplet needs a mount called %s (`roost data import` "
+             "or `roost data digits` makes one)",
+             x_path, name);
     }
     npy x = read_member(name, "x.npy", x_path);
     npy y = read_member(name, "y.npy", y_path);

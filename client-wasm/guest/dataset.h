@@ -7,11 +7,11 @@
 
 typedef struct {
     npy x;
-    size_t count;     /* samples, at least 1 */
-    size_t features;  /* numbers per sample */
+    size_t count; /* samples, at least 1 */
+    size_t features; /* numbers per sample */
     uint32_t *labels; /* (count,), each below `classes` */
-    double scale;     /* a sample's number is float32(float64(x) * scale) */
-    float *table;     /* that number for each of a u1 array's 256 values, or NULL */
+    double scale; /* a sample's number is float32(float64(x) * scale) */
+    float *table; /* that number for each of a u1 array's 256 values, or NULL */
 } dataset;
 
 /* Loads /data/<name> for a model with `features` inputs and `classes` classes; refuses data of

@@ -5,18 +5,31 @@
 
 #include "json.h"
 
-enum key { EPOCHS, LR, BATCH_SIZE, MOMENTUM, WEIGHT_DECAY, PROXIMAL_MU, SEED, DATASET, SCALE, KEYS };
+enum key {
+    EPOCHS,
+    LR,
+    BATCH_SIZE,
+    MOMENTUM,
+    WEIGHT_DECAY,
+    PROXIMAL_MU,
+    SEED,
+    DATASET,
+    SCALE,
+    KEYS
+};
 
-static const char *const names[KEYS] = {"epochs",       "lr",          "batch_size",
-                                        "momentum",     "weight_decay", "proximal_mu",
-                                        "seed",         "dataset",     "scale"};
+static const char *const names[KEYS] = {"epochs",   "lr",           "batch_size",
+                                        "momentum", "weight_decay", "proximal_mu",
+                                        "seed",     "dataset",      "scale"};
 
 static enum key find_key(const json *j, const char *name) {
     for (int key = 0; key < KEYS; key++) {
         if (strcmp(name, names[key]) == 0) return (enum key)key;
     }
-    json_fail(j, "unknown key \"%s\"; known are epochs, lr, batch_size, momentum, weight_decay, "
-                 "proximal_mu, seed, dataset, scale", name);
+    json_fail(j,
+              "unknown key \"%s\"; known are epochs, lr, batch_size, momentum, weight_decay, "
+              "proximal_mu, seed, dataset, scale",
+              name);
 }
 
 static void need_number(json *j, const char *name) {
@@ -29,7 +42,8 @@ static uint64_t whole(json *j, const char *name, uint64_t low, uint64_t high) {
     const char *start = j->at;
     for (const char *c = start; c < j->end && strchr(",} \t\r\n", *c) == NULL; c++) {
         if (*c < '0' || *c > '9') {
-            json_fail(j, "\"%s\" must be a whole number from %llu to %llu, written with digits only",
+            json_fail(j,
+                      "\"%s\" must be a whole number from %llu to %llu, written with digits only",
                       name, (unsigned long long)low, (unsigned long long)high);
         }
     }
@@ -99,7 +113,10 @@ static void read_value(json *j, enum key key, hyperparams *h) {
     case MOMENTUM: h->momentum = real32(j, name, &fraction); break;
     case WEIGHT_DECAY: h->weight_decay = real32(j, name, &penalty); break;
     case PROXIMAL_MU: h->proximal_mu = real32(j, name, &penalty); break;
-    case SEED: h->seed = whole(j, name, 0, UINT64_MAX); h->has_seed = true; break;
+    case SEED:
+        h->seed = whole(j, name, 0, UINT64_MAX);
+        h->has_seed = true;
+        break;
     case DATASET: dataset_name(j, h->dataset); break;
     case SCALE: h->scale = real(j, name, &scaling); break;
     case KEYS: break;

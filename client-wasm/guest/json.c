@@ -240,7 +240,8 @@ void json_skip(json *j) {
         }
         while (depth > 0) {
             bool *start = &first[depth - 1];
-            if (is_object[depth - 1] ? json_member(j, start, NULL, 0) : json_element(j, start)) break;
+            if (is_object[depth - 1] ? json_member(j, start, NULL, 0) : json_element(j, start))
+                break;
             depth--;
         }
     } while (depth > 0);

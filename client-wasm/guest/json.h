@@ -9,7 +9,7 @@
 
 typedef struct {
     const char *start, *at, *end; /* the document; *end must be readable (a NUL will do) */
-    const char *name;             /* for messages, such as "HYPERPARAMS" */
+    const char *name; /* for messages, such as "HYPERPARAMS" */
 } json;
 
 json json_open(const char *text, size_t size, const char *name);

@@ -33,36 +33,27 @@ typedef struct {
     size_t across, along, stride;
 } operands;
 
-/* One step of a tile: acc[r] += *a[r] * b, for r < rows. */
-INLINE void multiply(size_t rows, const float *const a[TILE], size_t at, const float *b,
-                     vec acc[TILE][VECTORS]) {
-    vec b0 = load(b), b1 = load(b + LANES), b2 = load(b + 2 * LANES);
-    for (size_t r = 0; r < rows; r++) {
-        float scalar = a[r][at];
-        OPAQUE(scalar);
-        vec x = splat(scalar);
-        acc[r][0] += x * b0;
-        acc[r][1] += x * b1;
-        acc[r][2] += x * b2;
-    }
-}
-
-/* `steps` steps of a tile, `unroll` at a time; `steps` is a multiple of `unroll`. What the callers
- * give as constants (rows, unroll, strides) is folded in. */
-INLINE void accumulate(size_t rows, size_t unroll, operands o, size_t steps,
-                       vec acc[TILE][VECTORS]) {
+/* Adds to acc[r] the sum of a * b over `steps` steps, for r < rows. What the callers give as
+ * constants (rows, strides) is folded in. Unrolling by hand made it slower: the sums spill. */
+INLINE void accumulate(size_t rows, operands o, size_t steps, vec acc[TILE][VECTORS]) {
     const float *a[TILE] = {o.a, o.a + o.across, o.a + 2 * o.across};
-    for (size_t i = 0; i < steps; i += unroll, o.b += unroll * o.stride) {
+    for (size_t i = 0; i < steps; i++, o.b += o.stride) {
         OPAQUE(o.b);
         for (size_t r = 0; r < rows; r++) {
             /* Neighbours share one pointer; rows far apart have one each. */
             if (r > 0 && o.across == 1) a[r] = a[0] + r;
             else OPAQUE(a[r]);
         }
-        for (size_t u = 0; u < unroll; u++) {
-            multiply(rows, a, u * o.along, o.b + u * o.stride, acc);
+        vec b0 = load(o.b), b1 = load(o.b + LANES), b2 = load(o.b + 2 * LANES);
+        for (size_t r = 0; r < rows; r++) {
+            float scalar = *a[r];
+            OPAQUE(scalar);
+            vec x = splat(scalar);
+            acc[r][0] += x * b0;
+            acc[r][1] += x * b1;
+            acc[r][2] += x * b2;
         }
-        for (size_t r = 0; r < rows; r++) a[r] += unroll * o.along;
+        for (size_t r = 0; r < rows; r++) a[r] += o.along;
     }
 }
 
@@ -79,7 +70,7 @@ INLINE void forward_rows(size_t rows, const forward_tile *t) {
         for (size_t v = 0; v < VECTORS; v++) acc[r][v] = load(t->bias + v * LANES);
     }
     operands o = {t->in, t->weights, t->inputs, 1, PANEL};
-    accumulate(rows, 4, o, t->inputs, acc); /* widths are multiples of 12 */
+    accumulate(rows, o, t->inputs, acc);
     for (size_t r = 0; r < rows; r++) {
         for (size_t v = 0; v < VECTORS; v++) {
             vec sum = acc[r][v];
@@ -121,6 +112,7 @@ INLINE void backward_rows(size_t rows, const backward_tile *t) {
     const float *w = t->weights;
     for (size_t p = 0; p < t->outputs; p += PANEL, w += PANEL * t->inputs) {
         const float *d = t->d_out + p, *from = w;
+#pragma clang loop unroll(disable) /* nine sums and three steps' loads would spill */
         for (size_t v = 0; v < PANEL; v += LANES, d += LANES, from += LANES) {
             OPAQUE(d);
             OPAQUE(from);
@@ -185,7 +177,7 @@ INLINE void step_panels(bool plain, const float *in, const float *d_out, size_t 
         for (size_t k = 0; k < inputs; k += TILE) {
             vec acc[TILE][VECTORS] = {0};
             operands o = {in + k, d_out + p, 1, inputs, outputs};
-            accumulate(TILE, 1, o, rows, acc);
+            accumulate(TILE, o, rows, acc);
             size_t at = p * inputs + k * PANEL;
             if (plain) {
                 step_plain(acc, weights.values + at, lr);

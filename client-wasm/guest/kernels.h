@@ -32,7 +32,7 @@ typedef struct {
 /* What a step changes or reads beside the gradient; each laid out like the parameters. */
 typedef struct {
     float *values;
-    float *velocity;   /* NULL without momentum */
+    float *velocity; /* NULL without momentum */
     const float *base; /* the round's base parameters; NULL without a proximal term */
 } parameters;
 

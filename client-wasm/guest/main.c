@@ -14,8 +14,10 @@ enum { ID_LIMIT = 1024 };
 static const char *required(const char *name) {
     const char *value = getenv(name);
     if (value == NULL || *value == '\0') {
-        fail(EXIT_BAD_INPUT, "the environment variable %s is missing; training needs ROUND_ID, "
-                             "MODEL_URI and PROPLET_ID", name);
+        fail(EXIT_BAD_INPUT,
+             "the environment variable %s is missing; training needs ROUND_ID, "
+             "MODEL_URI and PROPLET_ID",
+             name);
     }
     if (strlen(value) > ID_LIMIT || !is_utf8(value)) {
         fail(EXIT_BAD_INPUT, "%s must be UTF-8 text of at most %d bytes", name, ID_LIMIT);

@@ -23,12 +23,16 @@ model *read_model(const char *path) {
     if (is_safetensors(file)) read_safetensors_model(m, file, path);
     else if (is_json(file)) read_json_model(m, file, path);
     else {
-        fail(EXIT_BAD_INPUT, "%s is neither a JSON model ({\"w\":...,\"b\":...}) nor a safetensors "
-                             "file; publish the model in one of these forms", path);
+        fail(EXIT_BAD_INPUT,
+             "%s is neither a JSON model ({\"w\":...,\"b\":...}) nor a safetensors "
+             "file; publish the model in one of these forms",
+             path);
     }
     if (!all_finite(&m->net)) {
-        fail(EXIT_BAD_INPUT, "%s holds a parameter that is not finite in float32; publish a sound "
-                             "model version", path);
+        fail(EXIT_BAD_INPUT,
+             "%s holds a parameter that is not finite in float32; publish a sound "
+             "model version",
+             path);
     }
     return m;
 }

@@ -6,9 +6,9 @@
 #include <stdio.h>
 
 enum model_form {
-    JSON_VECTOR,  /* {"w": [features], "b": number}: binary logistic regression */
-    JSON_MATRIX,  /* {"w": [classes][features], "b": [classes]}: softmax regression */
-    SAFETENSORS,  /* layers.{i}.weight (outputs, inputs), layers.{i}.bias (outputs), F32 */
+    JSON_VECTOR, /* {"w": [features], "b": number}: binary logistic regression */
+    JSON_MATRIX, /* {"w": [classes][features], "b": [classes]}: softmax regression */
+    SAFETENSORS, /* layers.{i}.weight (outputs, inputs), layers.{i}.bias (outputs), F32 */
 };
 
 typedef struct {

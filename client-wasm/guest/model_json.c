@@ -7,7 +7,7 @@
 #include "text.h"
 
 typedef struct {
-    size_t dims;    /* 0 number, 1 list, 2 list of lists */
+    size_t dims; /* 0 number, 1 list, 2 list of lists */
     size_t rows, columns;
     float *values;
     size_t count, capacity;
@@ -17,7 +17,8 @@ static void append(json *j, array *a, const char *name) {
     char c = json_peek(j);
     if (c != '-' && (c < '0' || c > '9')) {
         if (c == '\0') json_fail(j, "the JSON is cut off inside \"%s\"", name);
-        json_fail(j, "\"%s\" must hold numbers%s", name, c == '[' ? ", in lists of equal depth" : "");
+        json_fail(j, "\"%s\" must hold numbers%s", name,
+                  c == '[' ? ", in lists of equal depth" : "");
     }
     float value = (float)json_number(j);
     if (!isfinite(value)) json_fail(j, "\"%s\" holds a number beyond float32", name);
@@ -54,7 +55,8 @@ static array read_array(json *j, const char *name) {
         size_t columns = append_list(j, &a, name);
         if (a.rows == 0) a.columns = columns;
         if (columns != a.columns) {
-            json_fail(j, "\"%s\" has a row of %zu numbers after rows of %zu", name, columns, a.columns);
+            json_fail(j, "\"%s\" has a row of %zu numbers after rows of %zu", name, columns,
+                      a.columns);
         }
     }
     return a;
@@ -77,7 +79,8 @@ static void check(const json *j, const array *w, const array *b) {
     if (w->dims == 0 || w->count == 0) {
         json_fail(j, "\"w\" must be a list of numbers, or one list per class");
     }
-    if (w->dims == 1 && b->dims != 0) json_fail(j, "\"b\" must be a number because \"w\" is a list of numbers");
+    if (w->dims == 1 && b->dims != 0)
+        json_fail(j, "\"b\" must be a number because \"w\" is a list of numbers");
     if (w->dims == 2 && (b->dims != 1 || b->rows != w->rows)) {
         json_fail(j, "\"b\" must be a list of %zu numbers, one per row of \"w\"", w->rows);
     }
@@ -99,7 +102,8 @@ void read_json_model(model *m, file_bytes file, const char *path) {
         has_b = has_b || is_b;
     }
     json_finish(&j);
-    if (!has_w || !has_b) json_fail(&j, "a model needs \"w\" and \"b\"; \"%s\" is missing", has_w ? "b" : "w");
+    if (!has_w || !has_b)
+        json_fail(&j, "a model needs \"w\" and \"b\"; \"%s\" is missing", has_w ? "b" : "w");
     check(&j, &w, &b);
     fill(m, &w, &b);
 }

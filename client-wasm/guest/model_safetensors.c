@@ -31,8 +31,10 @@ static size_t slot_of(const json *j, const char *name) {
     bool plain = used > 0 && (used == 1 || number[0] != '0');
     bool weight = strcmp(number + used, ".weight") == 0;
     if (!plain || (!weight && strcmp(number + used, ".bias") != 0)) {
-        json_fail(j, "unknown tensor \"%s\"; an MLP has layers.0.weight, layers.0.bias, "
-                     "layers.1.weight and so on", name);
+        json_fail(j,
+                  "unknown tensor \"%s\"; an MLP has layers.0.weight, layers.0.bias, "
+                  "layers.1.weight and so on",
+                  name);
     }
     if (i >= MAX_DEPTH_OF_NETWORK) {
         json_fail(j, "tensor \"%s\": at most %d layers are supported", name, MAX_DEPTH_OF_NETWORK);
@@ -130,9 +132,10 @@ static void check_bytes(const tensor_file *f, size_t depth) {
         if (t->dims == 2) items = checked_mul(t->shape[0], t->shape[1], "a tensor");
         bool inside = t->begin <= t->end && t->end <= f->size;
         if (!inside || t->end - t->begin != items * sizeof(float)) {
-            fail(EXIT_BAD_INPUT, "%s: layers.%zu.%s needs %llu bytes; its data_offsets give others, or "
-                                 "the file of %zu bytes of data is cut off", f->path, s / 2, part,
-                 (unsigned long long)(items * sizeof(float)), f->size);
+            fail(EXIT_BAD_INPUT,
+                 "%s: layers.%zu.%s needs %llu bytes; its data_offsets give others, or "
+                 "the file of %zu bytes of data is cut off",
+                 f->path, s / 2, part, (unsigned long long)(items * sizeof(float)), f->size);
         }
         for (size_t o = 0; o < s; o++) {
             if (t->begin < f->tensors[o].end && f->tensors[o].begin < t->end) {
@@ -143,8 +146,8 @@ static void check_bytes(const tensor_file *f, size_t depth) {
         total += t->end - t->begin;
     }
     if (total != f->size) {
-        fail(EXIT_BAD_INPUT, "%s: its tensors cover %llu of %zu bytes; save the model again", f->path,
-             (unsigned long long)total, f->size);
+        fail(EXIT_BAD_INPUT, "%s: its tensors cover %llu of %zu bytes; save the model again",
+             f->path, (unsigned long long)total, f->size);
     }
 }
 
@@ -154,19 +157,23 @@ static size_t check_layers(const tensor_file *f) {
     for (size_t s = 0; s < TENSORS; s++) {
         if (f->tensors[s].present) depth = s / 2 + 1;
     }
-    if (depth == 0) fail(EXIT_BAD_INPUT, "%s holds no layers; an MLP has layers.0.weight and on", f->path);
+    if (depth == 0)
+        fail(EXIT_BAD_INPUT, "%s holds no layers; an MLP has layers.0.weight and on", f->path);
     for (size_t i = 0; i < depth; i++) {
         const tensor *w = &f->tensors[2 * i], *b = w + 1;
         if (!w->present || !b->present) {
-            fail(EXIT_BAD_INPUT, "%s: layers.%zu.%s is missing", f->path, i, w->present ? "bias" : "weight");
+            fail(EXIT_BAD_INPUT, "%s: layers.%zu.%s is missing", f->path, i,
+                 w->present ? "bias" : "weight");
         }
         if (w->dims != 2 || b->dims != 1 || b->shape[0] != w->shape[0]) {
-            fail(EXIT_BAD_INPUT, "%s: layers.%zu needs a weight of shape (out, in) and a bias of shape "
-                                 "(out)", f->path, i);
+            fail(EXIT_BAD_INPUT,
+                 "%s: layers.%zu needs a weight of shape (out, in) and a bias of shape "
+                 "(out)",
+                 f->path, i);
         }
         if (i > 0 && w->shape[1] != w[-2].shape[0]) {
-            fail(EXIT_BAD_INPUT, "%s: layers.%zu takes %zu numbers but layers.%zu gives %zu", f->path, i,
-                 w->shape[1], i - 1, w[-2].shape[0]);
+            fail(EXIT_BAD_INPUT, "%s: layers.%zu takes %zu numbers but layers.%zu gives %zu",
+                 f->path, i, w->shape[1], i - 1, w[-2].shape[0]);
         }
     }
     return depth;
@@ -190,9 +197,10 @@ void read_safetensors_model(model *m, file_bytes file, const char *path) {
     uint64_t length = 0;
     for (int i = 8; i-- > 0;) length = length << 8 | (unsigned char)file.bytes[i];
     if (length > file.size - 8 || length > HEADER_LIMIT) {
-        fail(EXIT_BAD_INPUT, "%s: a safetensors header of %llu bytes, but the file has %zu and the limit "
-                             "is %d; send the model again", path, (unsigned long long)length, file.size,
-             HEADER_LIMIT);
+        fail(EXIT_BAD_INPUT,
+             "%s: a safetensors header of %llu bytes, but the file has %zu and the limit "
+             "is %d; send the model again",
+             path, (unsigned long long)length, file.size, HEADER_LIMIT);
     }
     size_t prefix = 8 + (size_t)length;
     tensor_file *f = allocate(1, sizeof *f, "the model");
@@ -216,11 +224,14 @@ static size_t header(FILE *out, const network *net) {
         const layer *l = &net->layers[i];
         uint64_t middle = at + (uint64_t)l->outputs * l->inputs * sizeof(float);
         uint64_t end = middle + l->outputs * sizeof(float);
-        size += (size_t)snprintf(text, sizeof text,
-            "%s\"layers.%zu.weight\":{\"dtype\":\"F32\",\"shape\":[%zu,%zu],\"data_offsets\":[%llu,%llu]},"
-            "\"layers.%zu.bias\":{\"dtype\":\"F32\",\"shape\":[%zu],\"data_offsets\":[%llu,%llu]}%s",
-            i == 0 ? "{\"__metadata__\":{\"architecture\":\"mlp\"}," : ",", i, l->outputs, l->inputs,
-            (unsigned long long)at, (unsigned long long)middle, i, l->outputs,
+        size += (size_t)snprintf(
+            text, sizeof text,
+            "%s\"layers.%zu.weight\":{\"dtype\":\"F32\",\"shape\":[%zu,%zu],\"data_offsets\":[%llu,"
+            "%llu]},"
+            "\"layers.%zu.bias\":{\"dtype\":\"F32\",\"shape\":[%zu],\"data_offsets\":[%llu,%llu]}%"
+            "s",
+            i == 0 ? "{\"__metadata__\":{\"architecture\":\"mlp\"}," : ",", i, l->outputs,
+            l->inputs, (unsigned long long)at, (unsigned long long)middle, i, l->outputs,
             (unsigned long long)middle, (unsigned long long)end, i + 1 == net->depth ? "}" : "");
         if (out != NULL) fputs(text, out);
         at = end;

@@ -4,7 +4,9 @@
 
 layer *add_layer(network *net, size_t inputs, size_t outputs) {
     layer *l = &net->layers[net->depth++];
-    *l = (layer){.inputs = inputs, .outputs = outputs, .padded_inputs = padded(inputs),
+    *l = (layer){.inputs = inputs,
+                 .outputs = outputs,
+                 .padded_inputs = padded(inputs),
                  .padded_outputs = padded(outputs)};
     size_t weights = checked_mul(l->padded_inputs, l->padded_outputs, "a layer");
     l->weights.values = allocate(weights, sizeof(float), "a layer's weights");

@@ -11,10 +11,10 @@
 enum { MAX_DEPTH_OF_NETWORK = 64 };
 
 typedef struct {
-    size_t inputs, outputs;               /* as in the model */
+    size_t inputs, outputs; /* as in the model */
     size_t padded_inputs, padded_outputs; /* as in memory */
-    parameters weights;                   /* panels, see kernels.h */
-    parameters bias;                      /* (padded_outputs,) */
+    parameters weights; /* panels, see kernels.h */
+    parameters bias; /* (padded_outputs,) */
 } layer;
 
 typedef struct {
@@ -30,7 +30,7 @@ typedef struct {
 } workspace;
 
 typedef struct {
-    double loss;    /* cross-entropy summed over samples, in nats, without penalties */
+    double loss; /* cross-entropy summed over samples, in nats, without penalties */
     size_t correct; /* samples whose label scores highest */
     size_t count;
 } score;

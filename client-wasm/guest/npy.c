@@ -15,7 +15,8 @@ typedef struct {
 } header;
 
 static _Noreturn void malformed(const cursor *c, const char *what) {
-    fail(EXIT_BAD_INPUT, "%s: %s in its .npy header; write it again with numpy.save", c->path, what);
+    fail(EXIT_BAD_INPUT, "%s: %s in its .npy header; write it again with numpy.save", c->path,
+         what);
 }
 
 static char look(cursor *c) {
@@ -149,8 +150,10 @@ static void number_type(npy *array, const char *descr) {
              descr, key[0], key[1]);
     }
     if (!ordered || !supported) {
-        fail(EXIT_BAD_INPUT, "%s holds items of type '%s'; known are f4, f8, u1 to u8, i1 to i8 "
-                             "and b1: convert with .astype", array->path, descr);
+        fail(EXIT_BAD_INPUT,
+             "%s holds items of type '%s'; known are f4, f8, u1 to u8, i1 to i8 "
+             "and b1: convert with .astype",
+             array->path, descr);
     }
     array->kind = key[0] == 'b' ? 'u' : key[0];
     array->item_size = (size_t)(key[1] - '0');
@@ -161,18 +164,21 @@ npy npy_read(const char *path, const char *cure) {
     cursor c = locate_header(path, file);
     header h = parse_header(&c);
     if (look(&c) != '\0' || c.at != c.end) malformed(&c, "something follows the dictionary");
-    npy array = {.path = path, .rows = h.rows, .columns = h.columns,
-                 .data = (const unsigned char *)c.end};
+    npy array = {
+        .path = path, .rows = h.rows, .columns = h.columns, .data = (const unsigned char *)c.end};
     number_type(&array, h.descr);
-    if (h.dims == 0) fail(EXIT_BAD_INPUT, "%s is a single number; one row per sample is needed", path);
+    if (h.dims == 0)
+        fail(EXIT_BAD_INPUT, "%s is a single number; one row per sample is needed", path);
     if (h.fortran && h.dims > 1) {
         fail(EXIT_BAD_INPUT, "%s is in Fortran order; save numpy.ascontiguousarray of it", path);
     }
     size_t present = file.size - (size_t)(c.end - file.bytes);
     size_t items = checked_mul(h.rows, h.columns, path);
     if (checked_mul(items, array.item_size, path) != present) {
-        fail(EXIT_BAD_INPUT, "%s: its shape needs %zu items of %zu bytes but %zu bytes follow the "
-                             "header; copy the file again", path, items, array.item_size, present);
+        fail(EXIT_BAD_INPUT,
+             "%s: its shape needs %zu items of %zu bytes but %zu bytes follow the "
+             "header; copy the file again",
+             path, items, array.item_size, present);
     }
     return array;
 }

@@ -6,10 +6,10 @@
 
 typedef struct {
     const char *path;
-    char kind;                /* 'f' float, 'i' signed, 'u' unsigned or bool */
-    size_t item_size;         /* bytes per item */
-    size_t rows;              /* first dimension */
-    size_t columns;           /* product of the other dimensions; 1 where there are none */
+    char kind; /* 'f' float, 'i' signed, 'u' unsigned or bool */
+    size_t item_size; /* bytes per item */
+    size_t rows; /* first dimension */
+    size_t columns; /* product of the other dimensions; 1 where there are none */
     const unsigned char *data; /* rows * columns items, little endian, row after row */
 } npy;
 

@@ -56,8 +56,10 @@ static void report(metrics result, size_t epoch, size_t epochs) {
 
 static void check_finite(const model *m, double loss, const hyperparams *h, size_t epoch) {
     if (isfinite(loss) && all_finite(&m->net)) return;
-    fail(EXIT_DIVERGED, "training diverged in epoch %zu: the loss or a parameter is no longer finite; "
-                        "lower lr (now %g) or scale the data down", epoch, (double)h->lr);
+    fail(EXIT_DIVERGED,
+         "training diverged in epoch %zu: the loss or a parameter is no longer finite; "
+         "lower lr (now %g) or scale the data down",
+         epoch, (double)h->lr);
 }
 
 metrics train(model *m, const dataset *data, const hyperparams *h, uint64_t seed) {
@@ -85,7 +87,8 @@ metrics evaluate(model *m, const dataset *data) {
     workspace w = make_workspace(&m->net, batch_size, false);
     metrics result = mean(run_all(m, &w, data, identity(data->count), batch_size, NULL));
     if (!isfinite(result.loss)) {
-        fail(EXIT_DIVERGED, "the loss is not finite: the model's scores overflow float32 on this data");
+        fail(EXIT_DIVERGED,
+             "the loss is not finite: the model's scores overflow float32 on this data");
     }
     return result;
 }

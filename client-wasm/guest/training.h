@@ -6,7 +6,7 @@
 #include "model.h"
 
 typedef struct {
-    double loss;     /* mean cross-entropy per sample, in nats */
+    double loss; /* mean cross-entropy per sample, in nats */
     double accuracy; /* 0 .. 1 */
     size_t num_samples;
 } metrics;

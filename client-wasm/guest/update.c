@@ -10,8 +10,8 @@ static const char temporary_path[] = OUT_DIR "/update.tmp";
 static const char metrics_path[] = OUT_DIR "/metrics.json";
 
 static _Noreturn void cannot_write(const char *path) {
-    fail(EXIT_RESOURCES, "cannot write %s: %s; the task needs a writable /out with room for it", path,
-         strerror(errno));
+    fail(EXIT_RESOURCES, "cannot write %s: %s; the task needs a writable /out with room for it",
+         path, strerror(errno));
 }
 
 /* MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md), the few types needed. */
