@@ -31,10 +31,11 @@ LAUNCH: Final = Topic(
 LAUNCH_REPLY: Final = Topic(
     "replies/{client}/launch",
     LaunchReply,
-    (MANAGER,),
+    (MANAGER, OPERATOR),
     (OPERATOR,),
     retained=False,
-    about="Whether the launch was accepted; the only place for response topics.",
+    about="Whether the launch was accepted; the only place for response topics. A client may send "
+    "itself a message here: when it comes back, all that was sent before has come.",
 )
 CANCEL: Final = Topic(
     "tasks/{task_id}/cancel",
