@@ -48,24 +48,6 @@ topic = "meters/{site}/log"
 from = "meters/+/results/+"
 to = "dashboard/results"
 """
-TMPFL = """
-[[launch]]
-topic = "fl/rounds/start"
-key = "{round_id}"
-for_each = "participants"
-[launch.task]
-proplet = "{each}"
-image = "{task_wasm_image}"
-[[launch.task.inputs]]
-name = "model"
-topic = "{model_uri}"
-[[launch.task.outputs]]
-file = "update"
-topic = "fl/rounds/{round_id}/updates/{each}"
-[[forward]]
-from = "fl/rounds/+/updates/+"
-to = "fml/updates"
-"""
 IDS = {
     "client": "c1", "task_id": "r1:p1", "proplet_id": "p1", "round_id": "r1", "version": 3,
     "name": "global_model", "experiment_id": "e1", "owner": "p1", "sha256": "a" * 64, "n": 0,
@@ -91,14 +73,11 @@ PROBES = tuple(dict.fromkeys([*(topic_of(each) for each in ALL_TOPICS), *STRANGE
 
 @pytest.fixture(scope="module")
 def workloads(tmp_path_factory: pytest.TempPathFactory) -> WorkloadTopics:
-    """Return the topics of the shipped bindings and of one that is no learning workload."""
+    """Return the topics of the learning binding and of one that is no learning workload."""
     folder = tmp_path_factory.mktemp("workloads")
     (folder / "meters.toml").write_text(OTHER_BINDING)
-    (folder / "federated-learning.toml").write_bytes(
-        (WORKLOADS / "federated-learning.toml").read_bytes()
-        if WORKLOADS.exists()
-        else TMPFL.encode()
-    )
+    shipped = WORKLOADS / "federated-learning.toml"
+    (folder / shipped.name).write_bytes(shipped.read_bytes())
     return topics_of(load(folder))
 
 
