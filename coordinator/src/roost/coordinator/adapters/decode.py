@@ -154,7 +154,8 @@ def _readable_id(payload: bytes) -> str | None:
         found = _ROUND_ID.search(payload)
     else:
         text = content.get("round_id") if isinstance(content, dict) else None
-        found = _ROUND_ID.fullmatch(f'"round_id":"{text}"'.encode())
+        said = text if isinstance(text, str) else ""
+        found = _ROUND_ID.fullmatch(f'"round_id":"{said}"'.encode())
     return found[1].decode() if found else None
 
 

@@ -73,7 +73,7 @@ def refuse(round_: Round, sender: str, problem: Problem) -> Round:
     refusal, detail = problem
     count = round_.refusals.get(refusal.name, 0) + 1
     invited = sender in round_.policy.participants
-    remember = invited and sender not in round_.accepted and not round_.status.final
+    remember = invited and sender not in round_.accepted and round_.ended_at is None
     return replace(
         round_,
         refusals={**round_.refusals, refusal.name: count},

@@ -300,8 +300,8 @@ def _enter_completed(round_: Round, facts: Facts, at: float) -> Judged:
 
 
 def _enter_failed(round_: Round, facts: Facts, at: float) -> Judged:
-    round_, effects = _close(replace(round_, ended_at=at), facts)
-    return round_, effects
+    round_, effects = _close(round_, facts)
+    return replace(round_, ended_at=at), effects
 
 
 _ENTER: Final[Mapping[RoundStatus, Callable[[Round, Facts, float], Judged]]] = {

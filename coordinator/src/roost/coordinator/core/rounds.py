@@ -100,6 +100,7 @@ def _finish(draft: Draft, round_: Round, at: float, keep: Keep) -> None:
 def _ended(draft: Draft) -> list[Round]:
     """Return the rounds that have ended, the latest first."""
     ended = [each for each in draft.all("round").values() if each.status.final]
+    ended.reverse()
     return sorted(ended, key=lambda each: each.ended_at or 0.0, reverse=True)
 
 
