@@ -1,0 +1,63 @@
+"""What the pages show as examples is accepted by the code that it is about."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from roost.manager.core.launch import expand
+from roost.manager.core.read_binding import read_binding
+from roost.manager.core.rules import check
+from roost.protocol.round.update import parse_update
+from roost.protocol.task.messages import TaskRequest
+from roost.wire.refusal import Refused
+
+SPECS = Path(__file__).parents[2] / "specs"
+BLOB = "blob:operator/" + "0" * 64
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    text = (SPECS / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_binding_example_is_taken() -> None:
+    """The binding on the workloads page is well formed and breaks no rule (BIND-001, BIND-002)."""
+    (text,) = blocks("workloads.md", "toml")
+    bindings = check([read_binding("shelf.toml", text.encode())])
+    assert [rule.topic for rule in bindings.launches] == ["texts/+"]
+    assert [str(rule) for rule in bindings.forwards] == ["shelves/+/counts/+ -> dashboard/counts"]
+
+
+def test_message_of_the_example_launches() -> None:
+    """The message on the workloads page makes the task that the page promises (BIND-020)."""
+    (text,) = blocks("workloads.md", "toml")
+    rule = check([read_binding("shelf.toml", text.encode())]).launches[0]
+    page = (SPECS / "workloads.md").read_text()
+    (message,) = re.findall(r"mosquitto_pub -V 5 -t texts/fiction -m '(.*?)'", page, re.DOTALL)
+    expansion = expand(rule, message.replace("blob:…", BLOB).encode())
+    (task,) = expansion.requests
+    assert task.task_id == "t1"
+    assert task.proplet == "proplet-1"
+    assert task.deadline_s == 60
+    assert task.env == {"LANGUAGE": "en"}
+    assert task.inputs[0].text == "to be or not to be"
+    assert task.outputs[0].topic == "shelves/fiction/counts/t1"
+
+
+def test_task_request_example_is_taken() -> None:
+    """The task request on the task protocol's page is one."""
+    (text,) = blocks("task-protocol.md", "json")
+    task = TaskRequest.decode(text.encode())
+    assert task.outputs[0].topic == "greetings/hello-1"
+
+
+def test_update_example_is_taken() -> None:
+    """The update on the round protocol's page is one (UPDATE-001, UPDATE-002)."""
+    (text,) = blocks("round-protocol.md", "json")
+    update = parse_update(text.encode())
+    assert update.num_samples == 512
+    assert [entry.name for entry in update.layout.entries] == ["b", "w"]
+    with pytest.raises(Refused, match="bad_update"):
+        parse_update(json.dumps({**json.loads(text), "update": {"w": [[1], [1, 2]]}}).encode())
