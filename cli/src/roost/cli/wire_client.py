@@ -187,6 +187,8 @@ class Wire:
 
         marker = LAUNCH_REPLY.format(client=self.client)
         for topic_filter in topic_filters:
+            # The embedded broker hands out what is retained only for a subscription that is new.
+            self.session.unsubscribe(topic_filter)
             self.session.subscribe(topic_filter, take)
         self.session.subscribe(marker, take)
         self.publish(marker, b"marker")
@@ -202,10 +204,9 @@ class Wire:
             if received.payload:
                 found[received.topic] = received
         for topic_filter in (*topic_filters, marker):
+            self.session.unsubscribe(topic_filter)
             if topic_filter in self._wanted:
                 self.session.subscribe(topic_filter, self._receive)
-            else:
-                self.session.unsubscribe(topic_filter)
         return [found[topic] for topic in sorted(found)]
 
     def retained(self, topic: str) -> Received | None:
