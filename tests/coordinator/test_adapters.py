@@ -403,8 +403,9 @@ def test_an_average_out_of_range_is_told(bench: Bench) -> None:
     assert names == {"outgoing", model_digest(content)}
 
 
-@pytest.mark.parametrize("size", [3, 400_000], ids=["inline", "blob"])
-@pytest.mark.parametrize("form", MODELS)
+@pytest.mark.parametrize(
+    ("form", "size"), [("json", 3), ("json", 60_000), ("safetensors", 3), ("safetensors", 300_000)]
+)
 def test_a_model_is_sent_with_its_label(bench: Bench, form: str, size: int) -> None:
     """Inline or as a blob; afterwards nothing of it is left (MODEL-020)."""
     tensors = {"w": np.linspace(0, 1, size, dtype="<f8" if form == "json" else "<f4")}

@@ -1,0 +1,261 @@
+"""The model server's adapters on real files and an in-memory broker."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from roost.chassis.blobs import manifest_of, offer
+from roost.chassis.effects import Publish
+from roost.chassis.received import Received
+from roost.chassis.testing import MemoryBroker
+from roost.chassis.transfer import Fetcher
+from roost.model_server.adapters import performers as performers_module
+from roost.model_server.adapters.decode import Decode
+from roost.model_server.adapters.files import Files
+from roost.model_server.adapters.performers import Performers
+from roost.model_server.core.shelf import Shelf
+from roost.model_server.core.state import (
+    SERVICE_EFFECTS,
+    Clear,
+    DropIncoming,
+    FetchSubmission,
+    PublishIndex,
+    Refresh,
+    Release,
+    Released,
+    RoundTold,
+    SubmissionOffered,
+    SubmissionUnreadable,
+    Submitted,
+    Tidy,
+    Version,
+)
+from roost.protocol.round.messages import RoundState, RoundStatus
+from roost.protocol.round.model import digest, encode_safetensors, parse_model
+from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
+from roost.wire.refusal import Refused
+
+JSON = b'{"w":[1.0,2.0],"b":0.5,"version":3,"parent":2,"publish_id":"r","name":"m"}'
+BINARY = encode_safetensors(
+    {"w": np.ones(2, "<f4")}, {"version": "3", "parent": "2", "publish_id": "r", "name": "m"}
+)
+LARGE = encode_safetensors({"w": np.arange(300_000, dtype="<f4")}, {"name": "m"})
+
+
+class Bench:
+    """The adapters over a folder and an in-memory broker."""
+
+    def __init__(self, folder: Path) -> None:
+        counter = itertools.count()
+        self.broker = MemoryBroker()
+        session = self.broker.session()
+        session.start()
+        self.files = Files(folder, lambda: str(next(counter)))
+        self.performers = Performers(session, Fetcher(session), self.files, lambda: 7.0)
+        self.decode = Decode(self.files)
+        self.folder = folder
+
+    def perform(self, effect: Any) -> list[Any]:
+        """Carry one effect out."""
+        return list(self.performers.table()[type(effect)](effect) or ())
+
+    def publish(self, payload: bytes, **more: Any) -> Any:
+        """Decode a publish request."""
+        return self.decode(Received("fl/models/publish", payload, **more), 5.0)
+
+    def version(self, payload: bytes, number: int = 0) -> tuple[Release, Version]:
+        """Take a model in and return what releases it."""
+        event = self.publish(payload)
+        version = Version(
+            name="m",
+            version=number,
+            topic=f"fl/models/m_v{number}",
+            digest=event.digest,
+            sha256=event.sha256,
+            size=event.size,
+            form=event.form,
+            parent=None,
+            publish_id="r",
+        )
+        return Release(event.file, version), version
+
+    def blob(self, payload: bytes) -> Manifest:
+        """Offer a blob."""
+        path = self.folder / "blob"
+        path.write_bytes(payload)
+        manifest = manifest_of("somebody", path)
+        for message in offer(manifest, path):
+            self.broker.route(message)
+        return manifest
+
+    def incoming(self) -> list[str]:
+        """Return the names of the incoming files."""
+        return sorted(path.name for path in (self.folder / "incoming").iterdir())
+
+    def topics(self) -> list[str]:
+        """Return the retained topics, blobs by their owner."""
+        return sorted(
+            {
+                topic.split("/")[1] if topic.startswith("blobs") else topic
+                for topic in self.broker.retained
+            }
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Return adapters that do not wait long for what is not there."""
+    monkeypatch.setattr(performers_module, "FETCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(performers_module, "READ_BACK_S", 0.05)
+    yield Bench(tmp_path)
+
+
+def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:
+    """All that touches topics is done in order."""
+    assert set(bench.performers.table()) == set(SERVICE_EFFECTS) == set(Shelf(1).effects)
+    _, version = bench.version(JSON)
+    effects = (
+        FetchSubmission(Manifest(owner="a", sha256="ab" * 32, size=1)),
+        Release("f", version),
+        PublishIndex("{}"),
+        Clear((version,)),
+        Refresh((), "{}"),
+        DropIncoming("f"),
+        Tidy(0.0),
+    )
+    lanes = [each.lane for each in effects]
+    assert lanes == ["intake", "models", "models", "models", "models", "files", "files"]
+
+
+@pytest.mark.parametrize(("payload", "form"), [(JSON, "json"), (BINARY, "safetensors")])
+def test_a_model_is_on_disk_when_its_event_exists(bench: Bench, payload: bytes, form: str) -> None:
+    """With its label, and its digest as computed."""
+    event = bench.publish(payload)
+    assert isinstance(event, Submitted)
+    assert (event.label.name, event.label.version, event.label.parent) == ("m", 3, 2)
+    assert event.form == form
+    assert event.digest == digest(parse_model(payload).tensors)
+    assert (bench.folder / "incoming" / event.file).read_bytes() == payload
+    bench.perform(DropIncoming(event.file))
+    bench.perform(DropIncoming(event.file))
+    assert bench.incoming() == []
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{}", b"rubbish", b'{"w":[NaN]}', b'{"w":1,"version":-1}']
+)
+def test_an_unusable_model_leaves_nothing(bench: Bench, payload: bytes) -> None:
+    """Inline or as a blob, it is refused with its reason."""
+    assert isinstance(bench.publish(payload), SubmissionUnreadable)
+    (event,) = bench.perform(FetchSubmission(bench.blob(payload)))
+    assert isinstance(event, SubmissionUnreadable)
+    assert bench.incoming() == []
+
+
+def test_a_retained_request_is_refused(bench: Bench) -> None:
+    """It would come again after every reconnect."""
+    event = bench.publish(JSON, retain=True)
+    assert isinstance(event, SubmissionUnreadable)
+    assert event.refusal.name == "retained_order"
+
+
+def test_a_manifest_is_fetched(bench: Bench) -> None:
+    """And taken in as if it had come whole."""
+    manifest = bench.blob(LARGE)
+    event = bench.publish(manifest.encode(), content_type=MANIFEST_CONTENT_TYPE)
+    assert event == SubmissionOffered(5.0, manifest)
+    (event,) = bench.perform(FetchSubmission(manifest))
+    assert isinstance(event, Submitted)
+    assert (event.size, event.sha256) == (len(LARGE), manifest.sha256)
+    away = manifest.model_copy(update={"sha256": "ab" * 32})
+    (event,) = bench.perform(FetchSubmission(away))
+    assert event.refusal.name == "blob_unavailable"
+    event = bench.publish(b"{}", content_type=MANIFEST_CONTENT_TYPE)
+    assert isinstance(event, SubmissionUnreadable)
+
+
+def test_open_rounds_are_read_from_their_states(bench: Bench) -> None:
+    """Their base models stay (MODEL-035)."""
+    for status, base in ((RoundStatus.OPEN, "fl/models/m_v1"), (RoundStatus.FAILED, None)):
+        state = RoundState(
+            round_id="r",
+            state=status,
+            model_uri="fl/models/m_v1",
+            k_of_n=1,
+            participants=1,
+            updates=0,
+        )
+        event = bench.decode(Received("fl/rounds/r/state", state.encode()), 5.0)
+        assert event == RoundTold(5.0, "r", base)
+    assert bench.decode(Received("fl/rounds/r/state"), 5.0) == RoundTold(5.0, "r", None)
+    assert bench.decode(Received("fl/rounds/a b/state"), 5.0) is None
+    with pytest.raises(Refused):
+        bench.decode(Received("fl/rounds/r/state", b"{}"), 5.0)
+
+
+@pytest.mark.parametrize("payload", [JSON, BINARY], ids=["json", "safetensors"])
+def test_a_small_model_is_retained_as_it_is(bench: Bench, payload: bytes) -> None:
+    """Twice does no harm."""
+    release, version = bench.version(payload)
+    for _ in range(2):
+        assert bench.perform(release) == [Released(7.0, "m", 0)]
+    assert bench.broker.retained["fl/models/m_v0"].payload == payload
+    assert bench.files.path(version).read_bytes() == payload
+    assert bench.incoming() == []
+    bench.perform(Clear((version,)))
+    bench.perform(Clear((version,)))
+    assert bench.topics() == []
+    assert not bench.files.path(version).exists()
+
+
+def test_a_large_model_is_retained_as_a_manifest(bench: Bench) -> None:
+    """Its chunks are there before it (MODEL-004)."""
+    release, version = bench.version(LARGE)
+    bench.perform(release)
+    message = bench.broker.retained["fl/models/m_v0"]
+    assert message.content_type == MANIFEST_CONTENT_TYPE
+    assert bench.broker.published[-1] == message
+    manifest = Manifest.decode(message.payload)
+    assert (manifest.owner, manifest.size) == ("model-server", len(LARGE))
+    bench.perform(Clear((version,)))
+    assert bench.topics() == []
+
+
+def test_after_a_reconnect_only_what_is_needed_is_sent(bench: Bench) -> None:
+    """Small topics and the index always, blobs where the broker forgot (MODEL-036)."""
+    (small, one), (large, two) = bench.version(JSON, 0), bench.version(LARGE, 1)
+    bench.perform(small)
+    bench.perform(large)
+    bench.perform(PublishIndex('{"v":1}'))
+    refresh = Refresh((one, two), '{"v":1}')
+    bench.broker.published.clear()
+    bench.perform(refresh)
+    assert [each.topic for each in bench.broker.published] == [
+        "fl/models/m_v0",
+        "fl/models/m_v1",
+        "fl/models/index",
+    ]
+    kept = dict(bench.broker.retained)
+    bench.broker.forget()
+    bench.broker.published.clear()
+    bench.perform(refresh)
+    assert bench.broker.retained == kept
+    assert bench.broker.published[-1].topic == "fl/models/index"
+    bench.broker.route(Publish("fl/models/index", b'{"older":1}', retain=True))
+    bench.broker.published.clear()
+    bench.perform(refresh)
+    assert len([each for each in bench.broker.published if each.topic.startswith("blobs/")]) > 1
+
+
+def test_what_a_killed_process_left_is_deleted(bench: Bench) -> None:
+    """But nothing that came since the start."""
+    event = bench.publish(JSON)
+    old = bench.folder / "incoming" / "old"
+    old.write_bytes(b"x")
+    os.utime(old, (1.0, 1.0))
+    bench.perform(Tidy(1000.0))
+    assert bench.incoming() == [event.file]

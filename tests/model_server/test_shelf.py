@@ -1,0 +1,275 @@
+"""Which publish requests the model server's core accepts, and what it keeps."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired
+from roost.chassis.effects import Note
+from roost.chassis.runner import States
+from roost.model_server.core.shelf import REFUSALS_KEPT, Shelf
+from roost.model_server.core.state import (
+    Clear,
+    DropIncoming,
+    FetchSubmission,
+    PublishIndex,
+    Refresh,
+    Release,
+    Released,
+    RoundTold,
+    SubmissionOffered,
+    SubmissionUnreadable,
+    Submitted,
+    Tidy,
+)
+from roost.protocol.round.label import ModelLabel
+from roost.protocol.round.messages import ModelIndex
+from roost.protocol.round.refusals import BAD_MODEL
+from roost.wire.blob import Manifest
+
+A, B = "aa" * 32, "bb" * 32
+
+
+class Room:
+    """A shelf with its states; releases are carried out at once unless held."""
+
+    def __init__(self, keep: int = 50) -> None:
+        self.shelf, self.states = Shelf(keep), States()
+        self.effects: list[Any] = []
+        self.hold = False
+        self.held: list[Release] = []
+        self.files = 0
+
+    def happen(self, event: Any) -> Decision:
+        """Let one event happen, and what it brings about."""
+        decision = self.shelf.handle(event, self.states)
+        for key, state in decision.puts.items():
+            self.states.put(key, state)
+        self.effects.extend(decision.effects)
+        for effect in decision.effects:
+            if isinstance(effect, Release):
+                self.held.append(effect)
+        if not self.hold:
+            self.release()
+        return decision
+
+    def release(self) -> None:
+        """Carry out the releases that wait."""
+        held, self.held = self.held, []
+        for each in held:
+            self.happen(Released(2.0, each.version.name, each.version.version))
+
+    def submit(
+        self,
+        version: int,
+        digest: str = A,
+        publish_id: str | None = "r",
+        says: str | None = None,
+        **more: Any,
+    ) -> Decision:
+        """Let a publish request arrive whose label says this digest."""
+        self.files += 1
+        said: dict[str, Any] = {"parent": version - 1 if version else None, **more}
+        label = ModelLabel(version=version, publish_id=publish_id, digest=says, **said)
+        event = Submitted(1.0, f"file{self.files}", label, digest, "cc" * 32, 100, "json")
+        return self.happen(event)
+
+    def fill(self, count: int, name: str = "global_model") -> None:
+        """Publish versions 0 to count - 1."""
+        for number in range(count):
+            self.submit(number, f"{number:064x}", f"r{number}", name=name)
+
+    @property
+    def index(self) -> ModelIndex:
+        """Return the last index."""
+        texts = [each.text for each in self.effects if isinstance(each, PublishIndex | Refresh)]
+        return ModelIndex.decode(texts[-1].encode())
+
+    def numbers(self, name: str = "global_model") -> list[int]:
+        """Return the versions that the index lists."""
+        line = self.index.models.get(name)
+        return [each.version for each in line.versions] if line else []
+
+    def refused(self) -> list[str]:
+        """Return the names of the refusals in the index."""
+        return [each.reason.partition(":")[0] for each in self.index.refusals]
+
+
+def test_a_version_is_released_before_the_index_lists_it() -> None:
+    """On disk, on its topic, then in the index (MODEL-033)."""
+    room = Room()
+    room.hold = True
+    decision = room.submit(0, publish_id=None, metrics={"acc": 0.5}, architecture="mlp")
+    (release,) = decision.effects
+    assert isinstance(release, Release)
+    assert (release.file, release.version.topic) == ("file1", "fl/models/global_model_v0")
+    assert not [each for each in room.effects if isinstance(each, PublishIndex)]
+    room.release()
+    entry = room.index.models["global_model"].versions[0]
+    assert (entry.digest, entry.publish_id, entry.parent) == (A, "initial", None)
+    assert (entry.metrics, entry.architecture, entry.form) == ({"acc": 0.5}, "mlp", "json")
+    assert room.index.models["global_model"].latest == 0
+    before = len(room.effects)
+    room.happen(Released(3.0, "global_model", 0))
+    room.happen(Released(3.0, "global_model", 7))
+    assert len(room.effects) == before
+
+
+def test_the_next_version_is_accepted() -> None:
+    """Names have lines of their own (MODEL-030)."""
+    room = Room()
+    room.fill(3)
+    room.fill(2, "other")
+    assert room.numbers() == [0, 1, 2]
+    assert room.numbers("other") == [0, 1]
+    assert room.refused() == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"version": 1, "publish_id": "x"}, "version_taken"),
+        ({"version": 0, "publish_id": None, "digest": B}, "version_taken"),
+        ({"version": 3, "publish_id": "r1", "digest": B}, "version_taken"),
+        ({"version": 4, "publish_id": "x"}, "version_gap"),
+        ({"version": 3, "publish_id": None}, "bad_model"),
+        ({"version": 3, "publish_id": "x", "parent": None}, "wrong_parent"),
+        ({"version": 3, "publish_id": "x", "parent": 3}, "wrong_parent"),
+        ({"version": 3, "publish_id": "x", "says": B}, "wrong_digest"),
+        ({"version": 1, "publish_id": "x", "name": "new"}, "version_gap"),
+    ],
+)
+def test_a_wrong_request_is_refused(request_: dict[str, Any], reason: str) -> None:
+    """It is named in the index, its file goes, and nothing else changes (MODEL-030 ff.)."""
+    room = Room()
+    room.fill(3)
+    before = room.index.models
+    decision = room.submit(**request_)
+    assert room.refused() == [reason]
+    assert room.index.models == before
+    assert [each for each in decision.effects if isinstance(each, DropIncoming)]
+    assert not [each for each in decision.effects if isinstance(each, Release)]
+    refusal = room.index.refusals[0]
+    assert refusal.version == request_["version"]
+    notes = [each.reason for each in decision.effects if isinstance(each, Note)]
+    assert notes == [reason]
+
+
+def test_the_same_again_makes_no_other_version() -> None:
+    """Whatever number it names; the index is told again (MODEL-031)."""
+    room = Room()
+    room.fill(2)
+    for number in (1, 2, 9):
+        decision = room.submit(number, f"{1:064x}", "r1")
+        assert [type(each) for each in decision.effects] == [DropIncoming, Note, PublishIndex]
+    assert room.numbers() == [0, 1]
+    assert room.refused() == []
+
+
+def test_the_same_again_while_it_is_on_its_way_waits_for_its_index() -> None:
+    """No index must list what is not released; no number is given twice."""
+    room = Room()
+    room.hold = True
+    room.submit(0, A, "r")
+    decision = room.submit(0, A, "r")
+    assert [type(each) for each in decision.effects] == [DropIncoming, Note]
+    room.submit(1, B, "s")
+    assert [each.version.version for each in room.held] == [0, 1]
+    room.release()
+    assert room.numbers() == [0, 1]
+
+
+def test_old_versions_go_but_not_the_first_nor_open_rounds_bases() -> None:
+    """The index stops listing them before they are cleared (MODEL-033, MODEL-035)."""
+    room = Room(keep=2)
+    room.fill(2)
+    room.happen(RoundTold(1.0, "open", "fl/models/global_model_v1"))
+    for number in (2, 3, 4):
+        room.submit(number, f"{number:064x}", f"r{number}")
+    assert room.numbers() == [0, 1, 3, 4]
+    kinds = [type(each) for each in room.effects]
+    assert kinds.index(Clear) > kinds.index(PublishIndex)
+    room.happen(RoundTold(1.0, "open", None))
+    room.submit(5, f"{5:064x}", "r5")
+    assert room.numbers() == [0, 4, 5]
+    cleared = [each.version for e in room.effects if isinstance(e, Clear) for each in e.versions]
+    assert cleared == [2, 1, 3]
+    room.fill(1, "other")
+    assert room.numbers() == [0, 4, 5], "other models' versions do not count"
+    room.submit(6, A, "x", parent=2)
+    assert room.refused() == ["wrong_parent"]
+
+
+def test_only_the_last_refusals_are_told() -> None:
+    """Twenty."""
+    room = Room()
+    for number in range(25):
+        room.happen(SubmissionUnreadable(1.0, BAD_MODEL, f"number {number}"))
+    assert len(room.index.refusals) == REFUSALS_KEPT
+    assert "number 24" in room.index.refusals[-1].reason
+    assert room.index.refusals[-1].publish_id is None
+    label = ModelLabel(name="m", version=3, publish_id="r")
+    room.happen(SubmissionUnreadable(1.0, BAD_MODEL, "x", label))
+    last = room.index.refusals[-1]
+    assert (last.name, last.version, last.publish_id) == ("m", 3, "r")
+
+
+def test_after_a_connect_everything_is_told_again() -> None:
+    """What was released, and the present index (MODEL-036)."""
+    room = Room()
+    assert [type(each) for each in room.happen(Started(1.0)).effects] == [Tidy]
+    room.happen(Connected(1.0, 1))
+    assert room.index == ModelIndex()
+    room.fill(2)
+    room.hold = True
+    room.submit(2, A, "on-its-way")
+    (refresh,) = room.happen(Connected(2.0, 2)).effects
+    assert isinstance(refresh, Refresh)
+    assert [each.version for each in refresh.versions] == [0, 1]
+    assert room.numbers() == [0, 1]
+    for event in (Disconnected(3.0), TimerFired(3.0, "x")):
+        assert room.happen(event) == Decision()
+
+
+def test_a_manifest_is_fetched() -> None:
+    """And judged when it is there."""
+    manifest = Manifest(owner="a", sha256=A, size=3)
+    decision = Room().happen(SubmissionOffered(1.0, manifest))
+    assert decision.effects == (FetchSubmission(manifest),)
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from([A, B]),
+        st.sampled_from(["r", "s", "t", None]),
+        st.sampled_from([None, 0, 1, 2]),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+@given(REQUESTS, st.integers(1, 3))
+def test_nothing_is_ever_overwritten(requests: list[Any], keep: int) -> None:
+    """In every history: one publish_id one version, numbers grow by one, all listed is released."""
+    room = Room(keep)
+    room.submit(0, A, "first")
+    made: dict[int, tuple[str, str]] = {0: (A, "first")}
+    for number, digest, publish_id, parent, hold in requests:
+        room.hold = hold
+        room.submit(number, digest, publish_id, parent=parent)
+        if not hold:
+            room.release()
+        for each in room.states.all("version").values():
+            content = (each.digest, each.publish_id)
+            assert made.setdefault(each.version, content) == content
+        latest = room.index.models["global_model"].latest
+        assert set(made) == set(range(len(made)))
+        assert latest in room.numbers()
+        assert 0 in room.numbers()
+    ids = [publish_id for _, publish_id in made.values()]
+    assert len(ids) == len(set(ids))
+    room.release()
+    assert all(each.released for each in room.states.all("version").values())
