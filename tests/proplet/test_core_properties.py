@@ -151,6 +151,8 @@ class Proplet(RuleBasedStateMachine):
         attempt = self.newest(task_id) + 1
         self.attempts[task_id, attempt] = Attempt(spec, self.now + DEADLINE_S)
         self.do(StartArrived(self.now, task_id, attempt, DEADLINE_S, spec))
+        held = self.world.get("task", task_id)
+        assert (held.attempt, held.phase.present) == (attempt, True), "a new attempt is not held"
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data())
@@ -239,6 +241,15 @@ class Proplet(RuleBasedStateMachine):
         assert busy == SLOTS or Phase.QUEUED not in phases
 
     @invariant()
+    def only_what_counts_runs(self) -> None:
+        """Every guest that was begun and not stopped is the held attempt of its task."""
+        held = self.world.all("task")
+        running = {
+            (task_id, task.attempt) for task_id, task in held.items() if task.phase is Phase.RUNNING
+        }
+        assert {(run.task_id, run.attempt) for run in self.begun} == running
+
+    @invariant()
     def presence_is_true(self) -> None:
         """The broker's card lists exactly what the manager may wait for."""
         held = self.world.all("task")
@@ -289,4 +300,4 @@ class Proplet(RuleBasedStateMachine):
 
 
 TestProplet = Proplet.TestCase
-TestProplet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestProplet.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -214,7 +214,8 @@ def test_lanes_keep_a_task_in_order_and_let_stops_pass() -> None:
 
 def test_the_sampler_tells_mounts_and_telemetry(tmp_path: Path) -> None:
     """Mounts at the start and when they change; telemetry while connected; offline at the end."""
-    broker, posted = MemoryBroker(), []
+    broker = MemoryBroker()
+    posted: list[object] = []
     session = broker.session()
     said = Publish("proplets/p1/presence", b"offline", retain=True)
     sampler = Sampler(

@@ -196,7 +196,8 @@ def test_progress_is_told(bench: Bench) -> None:
 
 def test_progress_goes_on_as_time_does() -> None:
     """A second later the next one is let through."""
-    now, told = [0.0], []
+    now = [0.0]
+    told: list[dict[str, Any]] = []
     throttle = _Throttle(lambda: now[0], told.append)
     for at, n in ((0.0, 0), (0.5, 1), (0.9, 2), (1.0, 3), (1.5, 4), (2.5, 5)):
         now[0] = at

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from roost.proplet.guest import Stopper
 from roost.protocol.task.messages import FailureReason
+from wasmtime import wat2wasm
 
 from . import guests
 from .conftest import RunGuest
@@ -61,7 +62,7 @@ def test_a_trap_is_named(run: RunGuest) -> None:
 
 def test_an_endless_recursion_traps(run: RunGuest) -> None:
     """The guest's stack is bounded."""
-    outcome = run(guests.wat2wasm('(module (func $f (export "_start") (call $f) (call $f)))'))
+    outcome = run(wat2wasm('(module (func $f (export "_start") (call $f) (call $f)))'))
     assert outcome.reason is FailureReason.TRAP
     assert "stack overflow" in outcome.message
 
@@ -166,11 +167,11 @@ def test_an_address_out_of_bounds_traps(run: RunGuest) -> None:
         (b"", "no Wasm file"),
         (b"(module)", "no Wasm file"),
         (b"\0asm\x01\0\0\0garbage", "does not compile"),
-        (guests.wat2wasm("(module)"), "_start"),
-        (guests.wat2wasm('(module (global (export "_start") i32 (i32.const 0)))'), "_start"),
-        (guests.wat2wasm('(module (import "env" "x" (func)) (func (export "_start")))'), "env.x"),
+        (wat2wasm("(module)"), "_start"),
+        (wat2wasm('(module (global (export "_start") i32 (i32.const 0)))'), "_start"),
+        (wat2wasm('(module (import "env" "x" (func)) (func (export "_start")))'), "env.x"),
         (
-            guests.wat2wasm(
+            wat2wasm(
                 '(module (import "wasi_snapshot_preview1" "x" (func)) (func (export "_start")))'
             ),
             "unknown import",
@@ -228,7 +229,7 @@ def test_nothing_else_is_reachable(run: RunGuest, tmp_path: Path, name: str) -> 
 
 def test_args_and_env_are_as_given(run: RunGuest, tmp_path: Path) -> None:
     """The guest gets these and nothing of the proplet's own environment."""
-    wasm = guests.wat2wasm("""(module
+    wasm = wat2wasm("""(module
       (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_n (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "environ_get" (func $env (param i32 i32) (result i32)))

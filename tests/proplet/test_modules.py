@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from roost.proplet.errors import ImageRefused, TaskStopped
 from roost.proplet.guest import GuestRun, ModuleCache, Stopper, cache, run_guest
+from roost.proplet.guest.process import Ended
 
 from . import guests
 
@@ -85,7 +86,7 @@ def test_compiling_is_limited_in_time(
 def test_a_compiler_that_dies_refuses_the_image() -> None:
     """A crash of the compiler is the image's fault, by its exit status."""
     with pytest.raises(ImageRefused, match="status -6"):
-        cache._judge(cache.Ended(status=-6))
+        cache._judge(Ended(status=-6))
 
 
 def test_the_oldest_modules_go(own: ModuleCache, tmp_path: Path) -> None:

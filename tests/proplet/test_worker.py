@@ -16,9 +16,8 @@ def shape(kind: Any) -> str:
     """Return what a C type is to the calling convention: pointers are all alike."""
     if kind is None:
         return "nothing"
-    if kind in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(
-        kind, (ctypes._Pointer, ctypes._CFuncPtr)
-    ):
+    pointers = (ctypes.POINTER(ctypes.c_int).__mro__[1], ctypes.CFUNCTYPE(None).__mro__[1])
+    if kind in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(kind, pointers):
         return "pointer"
     return str(kind.__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 from roost.chassis.effects import Publish
 from roost.chassis.errors import ChassisError
 from roost.chassis.logs import get_logger
+from roost.chassis.ports import SessionPort
 from roost.chassis.service import Background
-from roost.chassis.session import Session
 from roost.chassis.transfer import send_all
 from roost.proplet.adapters.device import telemetry
 from roost.proplet.core.events import MountsFound
@@ -24,7 +24,7 @@ class Sampler(Background):
 
     def __init__(
         self,
-        session: Session,
+        session: SessionPort,
         proplet_id: str,
         goodbye: Publish,
         period_s: float,
