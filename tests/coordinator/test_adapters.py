@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +106,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Return adapters that do not wait long for what is not there."""
     monkeypatch.setattr(performers_module, "FETCH_TIMEOUT_S", 0.05)
-    yield Bench(tmp_path)
+    return Bench(tmp_path)
 
 
 def said(bench: Bench, topic: str, payload: bytes = b"", **more: Any) -> Any:
@@ -133,6 +132,20 @@ def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:
     )
     lanes = [each.lane for each in effects]
     assert lanes == ["fetch", "intake", "average", "publish", "publish", "files", "files"]
+
+
+def test_it_subscribes_to_what_it_understands() -> None:
+    """The index before orders, so that a start after a connect finds it."""
+    assert Decode.subscriptions() == [
+        "fl/models/index",
+        "proplets/+/presence",
+        "tasks/+/state",
+        "fl/rounds/start",
+        "fml/updates",
+        "fl/models/rollback",
+        "fl/experiments/start",
+        "fl/experiments/+/stop",
+    ]
 
 
 def test_a_start_is_read(bench: Bench) -> None:
@@ -429,7 +442,7 @@ def test_a_model_is_sent_with_its_label(bench: Bench, form: str, size: int) -> N
         sent = into.read_bytes()
     model = parse_model(sent)
     assert digest(model.tensors) == known
-    assert str(model.metadata["version"]), str(model.metadata["parent"]) == ("4", "3")
+    assert (str(model.metadata["version"]), str(model.metadata["parent"])) == ("4", "3")
     assert (model.metadata["kept"], model.metadata["publish_id"]) == ("x", "r")
     assert model.metadata["digest"] == known
     bench.perform(DropOutgoing("r"))

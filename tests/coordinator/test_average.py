@@ -25,7 +25,7 @@ DTYPES = ("<f2", "<f4", "<f8")
 @given(WEIGHTS, st.sampled_from(DTYPES), st.data())
 def test_a_block_is_the_weighted_mean(weights: list[int], dtype: str, data: st.DataObject) -> None:
     """Sums are float64, in the given order (ROUND-020)."""
-    elements = st.floats(-1e4, 1e4, width={"<f2": 16, "<f4": 32, "<f8": 64}[dtype])
+    elements = npst.from_dtype(np.dtype(dtype), min_value=-1e4, max_value=1e4)
     blocks = [data.draw(npst.arrays(dtype, 5, elements=elements)) for _ in weights]
     out = weighted_sum(blocks, weights, np.full(5, np.nan), np.full(5, np.nan))
     wide = [block.astype(np.float64) for block in blocks]

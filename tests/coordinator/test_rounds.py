@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from roost.chassis.core import TimerFired
-from roost.chassis.effects import Publish
+from roost.chassis.effects import Note, Publish
 from roost.coordinator.core.effects import (
     Average,
     DropOutgoing,
@@ -51,7 +51,7 @@ def published(effects: list[Any], topic: str) -> list[Publish]:
 
 
 def test_a_round_from_start_to_complete() -> None:
-    """Two of three: averaged in the start's order, numbered, listed, told (ROUND-015, ROUND-031)."""
+    """Two of three: averaged, numbered, listed, told (ROUND-015, ROUND-031)."""
     world = World()
     world.open(k=2)
     assert world.state().state is RoundStatus.OPEN
@@ -595,10 +595,8 @@ def test_what_is_missing_is_asked_for_again() -> None:
     made = world.pass_time(2.0)
     assert len(published(made, "tasks/r:c/resend")) == 1
     assert not published(made, START), "no task state is missing now"
-    times = []
-    for _ in range(100):
-        if published(world.pass_time(1.0), "tasks/r:c/resend"):
-            times.append(world.now - 1000.0)
+    seconds = (world.pass_time(1.0) for _ in range(100))
+    times = [world.now - 1000.0 for made in seconds if published(made, "tasks/r:c/resend")]
     assert times == [8, 14, 26, 50, 80]
     world.arrive("c")
     assert not published(world.pass_time(40.0), "tasks/r:c/resend")
@@ -698,7 +696,7 @@ def test_a_push_that_the_table_does_not_know_is_a_bug() -> None:
     """It raises instead of doing something."""
     world = World()
     world.open(k=1)
-    with pytest.raises(IllegalTransition, match="r: .* while open"):
+    with pytest.raises(IllegalTransition, match=r"r: .* while open"):
         _move(world.round(), Push(Trigger.LISTED), Facts(), world.now)
 
 
@@ -763,7 +761,6 @@ def test_what_is_kept_is_bounded() -> None:
     last = world.of(Tidy)[-1]
     assert last.rounds == ("r3",)
     assert world.versions[-1].digest in last.models
-    assert not world.round("r2").spooled
     assert not world.states.all("start")
     assert not world.states.all("tasks")
 
@@ -793,6 +790,25 @@ def test_starts_are_told_apart_by_their_bytes() -> None:
     world = World()
     world.open(k=1)
     assert world.round().start_sha256 == sha(world.states.get("start", "r").payload)
+
+
+def test_all_rounds_that_run_hear_of_a_connection_but_only_waiting_ones_of_presences() -> None:
+    """A presence matters to nobody who was invited before."""
+    world = World()
+    world.open("r", k=1)
+    world.order("waits", ("a", "later"), 1)
+    before = world.round("r")
+    world.see("later")
+    assert world.round("r") is before
+    assert world.round("waits").status is RoundStatus.OPEN
+
+
+def test_a_started_round_tells_how_far_it_is_when_started_again() -> None:
+    """The line in the log names its state (ROUND-003)."""
+    world = World()
+    world.open(k=1)
+    (said,) = [each for each in world.order(k=1) if isinstance(each, Note)]
+    assert dict(said.fields)["became"] == "open"
 
 
 def test_a_round_may_last_a_week_to_publish() -> None:

@@ -96,10 +96,10 @@ class World:
             self.states.put(key, state)
         for effect in decision.effects:
             match effect:
-                case SetTimer(key=key, at=at):
-                    self.timers[key] = at
-                case ClearTimer(key=key):
-                    self.timers.pop(key, None)
+                case SetTimer(key=timer, at=at):
+                    self.timers[timer] = at
+                case ClearTimer(key=timer):
+                    self.timers.pop(timer, None)
         made = list(decision.effects)
         self.effects.extend(made)
         self._check(event, before, made)

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +106,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Return adapters that do not wait long for what is not there."""
     monkeypatch.setattr(performers_module, "FETCH_TIMEOUT_S", 0.05)
     monkeypatch.setattr(performers_module, "READ_BACK_S", 0.05)
-    yield Bench(tmp_path)
+    return Bench(tmp_path)
+
+
+def test_it_subscribes_to_what_it_understands() -> None:
+    """Rounds' states before requests, so that their bases are known."""
+    assert Decode.subscriptions() == ["fl/rounds/+/state", "fl/models/publish"]
 
 
 def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:

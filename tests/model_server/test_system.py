@@ -9,7 +9,7 @@ import pytest
 from roost.protocol.round.messages import ModelIndex
 from roost.protocol.round.model import parse_model
 
-from ..coordinator.stage import Stage, opened, safetensors_model
+from ..coordinator.stage import Stage, opened, safetensors_model  # noqa: TID252 - tests have no other name for it
 
 pytestmark = pytest.mark.system
 MODEL = b'{"w":[1.0,2.0],"b":0.5,"version":0}'

@@ -11,7 +11,7 @@ from roost.protocol.round.messages import (
     RoundStart,
     RoundStatus,
 )
-from roost.wire.refusal import Refused
+from roost.wire.refusal import Refusal, Refused
 from roost.wire.topic import overlaps
 
 SKETCH = b"""{
@@ -92,7 +92,7 @@ def test_a_model_topic_is_taken_apart_at_its_last_version() -> None:
 
 def test_refusals_have_numbers_and_names_of_their_own() -> None:
     """3xx, none twice, all in the list."""
-    every = [value for value in vars(refusals).values() if isinstance(value, refusals.Refusal)]
+    every = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
     assert set(every) == set(refusals.ROUND_REFUSALS)
     assert len({each.code for each in every}) == len({each.name for each in every}) == len(every)
     assert all(300 <= each.code < 400 and each.cure.endswith(".") for each in every)

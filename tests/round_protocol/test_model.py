@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from roost.protocol.round.label import ModelLabel, read_label, with_label, without_label
 from roost.protocol.round.model import (
-    MAX_TENSORS,
     Model,
     ModelForm,
     check_tensors,
@@ -21,6 +20,7 @@ from roost.protocol.round.model import (
     tensors_from_json,
 )
 from roost.protocol.round.refusals import BAD_MODEL, NOT_FINITE
+from roost.protocol.round.tensorfile import MAX_TENSORS
 from roost.wire.refusal import Refused
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -86,9 +86,8 @@ def tell_outcome(round_: Round, expiry_s: float) -> Publish:
 
 def duration(round_: Round) -> float:
     """Return the seconds from receipt to the end; 0 while it runs."""
-    if round_.ended_at is None:
-        return 0.0
-    return round(min(_LONGEST_S, max(0.0, round_.ended_at - round_.started_at)), 3)
+    lasted = (round_.ended_at or round_.started_at) - round_.started_at
+    return round(min(_LONGEST_S, max(0.0, lasted)), 3)
 
 
 def in_words(round_: Round) -> str:

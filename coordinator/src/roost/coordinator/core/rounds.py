@@ -1,7 +1,6 @@
 """All rounds together: their facts, what is told of them, and how long they are kept."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from roost.chassis.effects import Publish
 from roost.coordinator.core import experiments
@@ -120,8 +119,5 @@ def tidy(draft: Draft, at: float, keep: Keep) -> None:
     models = [each.base.digest for each in open_ if each.base]
     models += [each.digest for each in _publications(draft)]
     models += [each.publication.digest for each in ended[:_MODELS_KEPT] if each.publication]
-    for round_ in ended[keep.spools :]:
-        if round_.spooled:
-            draft.put("round", round_.round_id, replace(round_, spooled=False))
     rounds = [each.round_id for each in (*open_, *ended[: keep.spools])]
     draft.emit(Tidy(tuple(rounds), tuple(dict.fromkeys(models)), at))

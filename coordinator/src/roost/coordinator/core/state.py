@@ -162,7 +162,6 @@ class Round:
         reason: Name of the failure.
         message: What went wrong and what exists, for people.
         ended_at: Epoch seconds of the end.
-        spooled: Whether its updates are still kept.
     """
 
     round_id: str
@@ -187,7 +186,6 @@ class Round:
     reason: str | None = None
     message: str | None = None
     ended_at: float | None = None
-    spooled: bool = True
 
     @property
     def deadline(self) -> float:
