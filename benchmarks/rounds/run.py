@@ -124,6 +124,8 @@ def run_rounds(url: str, state: Path, names: list[str], model: Path) -> list[flo
     session = Session(BrokerSettings(broker=url), "bench", rng=random.Random(1), clean=True)
     session.start()
     assert session.wait_connected(DEADLINE_S)
+    ready = (task_topics.WORKLOADS_STATE, topics.MODEL_INDEX, topics.COORDINATOR_STATE)
+    await_topics(session, [topic.format() for topic in ready])
     await_topics(session, [task_topics.PRESENCE.format(proplet_id=name) for name in names])
     image = offer_file(session, guest_path(), state)
     publish_model(session, model)

@@ -1,7 +1,7 @@
 """What the README prints, run as printed, from a fresh copy of the repository.
 
-Blocks marked ``<!-- run: name -->`` run in order; those marked ``background`` keep running. Only the
-port is replaced, because 1883 may be taken on the machine that tests.
+Blocks marked ``<!-- run: name -->`` run in order; those marked ``background`` keep running.
+Only the port is replaced, because 1883 may be taken on the machine that tests.
 """
 
 import os
