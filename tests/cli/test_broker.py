@@ -93,7 +93,9 @@ def test_the_port_of_a_url_defaults_by_scheme() -> None:
     assert parse_url("mqtts://h") == ("mqtts", "h", 8883)
 
 
-@pytest.mark.parametrize("text", ["", "h:1883", "http://h", "mqtt://", "mqtt://h:x", "mqtt://h:70000"])
+@pytest.mark.parametrize(
+    "text", ["", "h:1883", "http://h", "mqtt://", "mqtt://h:x", "mqtt://h:70000"]
+)
 def test_what_is_no_broker_is_refused(text: str) -> None:
     """And the message lists what would be one."""
     with pytest.raises(UsageProblem, match="auto, embedded, mosquitto, mqtt://HOST"):

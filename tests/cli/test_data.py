@@ -21,9 +21,7 @@ DIGITS = load_digits()
 
 def rows(samples: Split) -> list[bytes]:
     """Each sample as bytes, sorted, to compare sets of samples."""
-    return sorted(
-        x.tobytes() + y.tobytes() for x, y in zip(samples.x, samples.y, strict=True)
-    )
+    return sorted(x.tobytes() + y.tobytes() for x, y in zip(samples.x, samples.y, strict=True))
 
 
 def test_the_digits_are_the_set_that_scikit_learn_ships() -> None:
@@ -121,7 +119,7 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 def test_a_csv_becomes_arrays(tmp_path: Path) -> None:
     """Columns keep their order, the label is taken out, blanks around names do not count."""
-    file = write(tmp_path, "\ufeffa, y ,b\r\n1,0,2.5\r\n\r\n-3e1,2,\"4\"\r\n")
+    file = write(tmp_path, '\ufeffa, y ,b\r\n1,0,2.5\r\n\r\n-3e1,2,"4"\r\n')
     samples = read_csv(file, "y")
     assert samples.x.dtype == np.float32
     assert samples.x.tolist() == [[1.0, 2.5], [-30.0, 4.0]]
@@ -179,4 +177,6 @@ def test_a_missing_csv_is_a_usage_problem(roost: Callable[..., Answer]) -> None:
     """Exit code 2, in JSON as well."""
     answer = roost("data", "import", "no.csv", "--label", "y", "--proplet", "p", "--json")
     assert answer.code == 2
-    assert answer.json == [{"error": "cannot read no.csv: No such file or directory", "exit_code": 2}]
+    assert answer.json == [
+        {"error": "cannot read no.csv: No such file or directory", "exit_code": 2}
+    ]
