@@ -155,6 +155,17 @@ def pub_sub(broker: str, port: int) -> list[str]:
     return ["-h", "127.0.0.1", "-p", str(port), *(["-V", "5"] if broker == "embedded" else [])]
 
 
+def read_until(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    """What a process prints up to `wanted`."""
+    assert process.stdout is not None
+    said = b""
+    while wanted not in said:
+        chunk = os.read(process.stdout.fileno(), 65_536)
+        assert chunk, said
+        said += chunk
+    return said
+
+
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_first_round_by_hand(broker: str, roost: Callable[..., Answer], state: StateDir) -> None:
     """The message of the card with nothing but the image replaced, by plain mosquitto clients."""
@@ -167,10 +178,11 @@ def test_a_first_round_by_hand(broker: str, roost: Callable[..., Answer], state:
         assert roost(*model, *at).code == 0
         options = pub_sub(broker, port)
         watcher = subprocess.Popen(
-            # Unbuffered, as on a terminal: what it holds back when it is ended would be lost.
+            # Unbuffered, as on a terminal.
             ["stdbuf", "-o0", "mosquitto_sub", *options, "-v", "-t", "fl/#"],
             stdout=subprocess.PIPE,
         )
+        story = read_until(watcher, b"fl/models/global_model_v0 ")
         message = {
             "round_id": "r-0001",
             "model_uri": "fl/models/global_model_v0",
@@ -183,8 +195,9 @@ def test_a_first_round_by_hand(broker: str, roost: Callable[..., Answer], state:
         order = ["-q", "1", "-t", "fl/rounds/start", "-m", json.dumps(message)]
         subprocess.run(["mosquitto_pub", *options, *order], check=True)
         assert roost("round", "watch", "r-0001", *at).code == 0
+        story += read_until(watcher, b"fl/rounds/r-0001/complete {")
         watcher.terminate()
-        story = watcher.communicate()[0]
+        story += watcher.communicate()[0]
 
         late = subprocess.run(
             ["mosquitto_sub", *options, "-v", "-t", "fl/#", "-W", "2"],
