@@ -98,7 +98,7 @@ def test_nothing_is_said_without_a_broker() -> None:
 
 
 def test_presence_is_published_on_every_connection() -> None:
-    """Retained, whole, and again after a broker came back without it."""
+    """Retained, whole, and again after a broker came back without it (TASK-023)."""
     made = world(connected=False)
     made.do(start("t1"))
     for generation in (1, 2):
@@ -113,7 +113,10 @@ def test_presence_is_published_on_every_connection() -> None:
 
 
 def test_presence_follows_tasks_and_mounts() -> None:
-    """It lists a task until its final report is recorded; unchanged it is not repeated."""
+    """It lists a task until its final report is recorded; unchanged it is not repeated.
+
+    Proves TASK-023.
+    """
     made = world()
     listed = [["t1"], ["t1"], [], ["attic", "cellar"]]
     events = [
@@ -132,7 +135,7 @@ def test_presence_follows_tasks_and_mounts() -> None:
 
 
 def test_only_so_many_run_at_once() -> None:
-    """The others wait in the order of their coming."""
+    """The others wait in the order of their coming (TASK-038)."""
     made = world(slots=2)
     for name in ("t1", "t2", "t3", "t4"):
         made.do(start(name))
@@ -157,7 +160,10 @@ def test_sending_takes_the_slot() -> None:
 
 
 def test_a_connection_says_again_what_is_unanswered() -> None:
-    """Final reports at once, delayed outputs at once; what is under way is left alone."""
+    """Final reports at once, delayed outputs at once; what is under way is left alone.
+
+    Proves TASK-036.
+    """
     made = world(slots=3)
     made.do(start("ended"))
     made.do(GuestEnded(2.0, "ended", 1, DONE))

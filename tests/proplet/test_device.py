@@ -104,7 +104,7 @@ def test_the_hottest_zone_counts(tmp_path: Path) -> None:
 
 
 def test_mounts_are_folders_of_the_data_folder(tmp_path: Path) -> None:
-    """Links to folders count; files, hidden folders and odd names do not."""
+    """Links to folders count; files, hidden folders and odd names do not (GUEST-012)."""
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
@@ -157,7 +157,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_the_last_will_is_the_whole_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, and otherwise what was said online."""
+    """Offline, and otherwise what was said online (TASK-023)."""
     online = card(settings(monkeypatch, LABELS="a=b"), "boot")
     will = goodbye(online)
     assert will.retain
@@ -187,7 +187,7 @@ def test_orders_are_read() -> None:
     ],
 )
 def test_bad_orders_are_refused(received: Received, reason: str) -> None:
-    """By the name of the rule they break."""
+    """By the name of the rule they break (WIRE-007)."""
     with pytest.raises(Refused) as refused:
         decode(received, 1.0)
     assert refused.value.refusal.name == reason
@@ -213,7 +213,10 @@ def test_lanes_keep_a_task_in_order_and_let_stops_pass() -> None:
 
 
 def test_the_sampler_tells_mounts_and_telemetry(tmp_path: Path) -> None:
-    """Mounts at the start and when they change; telemetry while connected; offline at the end."""
+    """Mounts at the start and when they change; telemetry while connected; offline at the end.
+
+    Proves TASK-024.
+    """
     broker = MemoryBroker()
     posted: list[object] = []
     session = broker.session()

@@ -88,7 +88,7 @@ def test_a_guest_runs_and_its_start_is_told(bench: Bench) -> None:
     ],
 )
 def test_an_input_comes_from_each_source(bench: Bench, source: dict[str, str]) -> None:
-    """And lies below ``/in`` under its name."""
+    """And lies below ``/in`` under its name (GUEST-011)."""
     bench.transport.topics["some/topic"] = b"content"
     sha256 = bench.transport.offer("ops", b"content")
     source = {name: text.replace("{sha256}", sha256) for name, text in source.items()}
@@ -106,7 +106,7 @@ def test_an_input_comes_from_each_source(bench: Bench, source: dict[str, str]) -
     ],
 )
 def test_a_missing_input_is_named(bench: Bench, source: dict[str, str], said: str) -> None:
-    """The guest does not begin."""
+    """The guest does not begin (TASK-040)."""
     effect = bench.order(guests.NOTHING, inputs=[{"name": "x", **source}])
     outcome = bench.outcome(effect)
     assert outcome.reason is FailureReason.INPUT_UNAVAILABLE
@@ -116,7 +116,7 @@ def test_a_missing_input_is_named(bench: Bench, source: dict[str, str], said: st
 
 
 def test_a_mount_is_there_if_wanted(bench: Bench) -> None:
-    """An optional mount that is there is there; one that is not is not."""
+    """An optional mount that is there is there; one that is not is not (GUEST-012)."""
     effect = bench.order(guests.copies(5, "x"), mounts=["attic?", "cellar?"])
     assert bench.outcome(effect).reason is None
     assert bench.stdout == "private"
@@ -124,7 +124,7 @@ def test_a_mount_is_there_if_wanted(bench: Bench) -> None:
 
 
 def test_an_unknown_mount_is_named(bench: Bench) -> None:
-    """Together with those that are there."""
+    """Together with those that are there (TASK-040)."""
     outcome = bench.outcome(bench.order(guests.NOTHING, mounts=["cellar"]))
     assert outcome.reason is FailureReason.MOUNT_UNKNOWN
     assert "cellar" in outcome.message
@@ -135,7 +135,7 @@ def test_an_unknown_mount_is_named(bench: Bench) -> None:
 
 
 def test_a_missing_image_is_named(bench: Bench) -> None:
-    """It is not refused: it may come yet."""
+    """It is not refused: it may come yet (TASK-040)."""
     effect = bench.order(guests.NOTHING)
     bench.transport.blobs.clear()
     assert bench.outcome(effect).reason is FailureReason.IMAGE_UNAVAILABLE
@@ -149,9 +149,12 @@ def test_an_image_that_is_none_is_refused(bench: Bench) -> None:
 def test_the_deadline_limits_the_run(bench: Bench) -> None:
     """Whatever ``wall_s`` says."""
     effect = bench.order(guests.SLEEPS, left_s=0.2, limits={"wall_s": 50.0})
-    assert bench.outcome(effect).reason is FailureReason.TIME_LIMIT
-    effect = bench.order(guests.SLEEPS, limits={"wall_s": 0.2})
-    assert bench.outcome(effect).reason is FailureReason.TIME_LIMIT
+    outcome = bench.outcome(effect)
+    assert outcome.reason is FailureReason.TIME_LIMIT
+    assert "deadline came" in outcome.message
+    outcome = bench.outcome(bench.order(guests.SLEEPS, limits={"wall_s": 0.2}))
+    assert outcome.reason is FailureReason.TIME_LIMIT
+    assert "wall_s" in outcome.message
     late = bench.outcome(bench.order(guests.NOTHING, left_s=0.0))
     assert late.reason is FailureReason.TIME_LIMIT
     assert "preparation" in late.message
@@ -178,7 +181,7 @@ def test_limits_are_passed_on(bench: Bench) -> None:
     ids=["file", "stdout", "neither", "link"],
 )
 def test_an_output_is_a_file_or_stdout(bench: Bench, guest: bytes, *, missing: bool) -> None:
-    """A guest that made neither has failed, though it says it has not."""
+    """A guest that made neither has failed, though it says it has not (GUEST-021)."""
     effect = bench.order(guest, outputs=[{"file": "update", "topic": "to"}])
     outcome = bench.outcome(effect)
     assert outcome.exit_code == 0
@@ -187,7 +190,10 @@ def test_an_output_is_a_file_or_stdout(bench: Bench, guest: bytes, *, missing: b
 
 
 def test_progress_is_told(bench: Bench) -> None:
-    """The first at once, the rest at most once a second, the last in any case."""
+    """The first at once, the rest at most once a second, the last in any case.
+
+    Proves TASK-034, GUEST-023.
+    """
     lines = "".join(f'{{"n": {n}}}\n' for n in range(5))
     assert bench.outcome(bench.order(guests.say(lines))).reason is None
     told = [event.progress for event in bench.posted if isinstance(event, GuestProgressed)]

@@ -19,7 +19,7 @@ from .conftest import RunGuest
 
 
 def test_a_guest_that_prints_succeeds(run: RunGuest, tmp_path: Path) -> None:
-    """What it prints is kept, and its usage is told."""
+    """What it prints is kept, and its usage is told (GUEST-020)."""
     outcome = run(guests.say("hello\n"))
     assert outcome.reason is None
     assert outcome.exit_code == 0
@@ -37,7 +37,7 @@ def test_exit_zero_is_success(run: RunGuest) -> None:
 
 
 def test_a_nonzero_exit_is_told_with_stderr(run: RunGuest) -> None:
-    """The exit code and the tail of standard error arrive."""
+    """The exit code and the tail of standard error arrive (TASK-040, GUEST-020)."""
     outcome = run(guests.say("no such file\n", fd=2, then=guests.leave(3)))
     assert outcome.reason is FailureReason.EXIT_CODE
     assert outcome.exit_code == 3
@@ -46,7 +46,7 @@ def test_a_nonzero_exit_is_told_with_stderr(run: RunGuest) -> None:
 
 
 def test_only_the_tail_of_stderr_is_kept(run: RunGuest) -> None:
-    """However much there was, the last 4 KB remain."""
+    """However much there was, the last 4 KB remain (GUEST-024)."""
     text = "x" * 5000 + "the cause"
     outcome = run(guests.say(text, fd=2, then=guests.leave(1)))
     assert len(outcome.stderr_tail) == 4000
@@ -54,7 +54,7 @@ def test_only_the_tail_of_stderr_is_kept(run: RunGuest) -> None:
 
 
 def test_a_trap_is_named(run: RunGuest) -> None:
-    """The kind of trap is in the message."""
+    """The kind of trap is in the message (TASK-040)."""
     outcome = run(guests.TRAPS)
     assert outcome.reason is FailureReason.TRAP
     assert "unreachable" in outcome.message
@@ -69,7 +69,7 @@ def test_an_endless_recursion_traps(run: RunGuest) -> None:
 
 @pytest.mark.parametrize("guest", [guests.LOOPS, guests.SLEEPS], ids=["loops", "sleeps"])
 def test_time_is_limited(run: RunGuest, guest: bytes) -> None:
-    """A guest that computes and one that sleeps are both killed."""
+    """A guest that computes and one that sleeps are both killed (TASK-040, GUEST-030)."""
     outcome = run(guest, wall_s=0.3)
     assert outcome.reason is FailureReason.TIME_LIMIT
     assert outcome.usage.wall_s is not None
@@ -78,7 +78,7 @@ def test_time_is_limited(run: RunGuest, guest: bytes) -> None:
 
 @pytest.mark.parametrize("fd", [1, 2], ids=["stdout", "stderr"])
 def test_printing_is_limited(run: RunGuest, tmp_path: Path, fd: int) -> None:
-    """A flood on either stream ends the guest, and never fills the disk."""
+    """A flood on either stream ends the guest, and never fills the disk (TASK-040)."""
     outcome = run(guests.floods(fd), stdout_mb=1, wall_s=30)
     assert outcome.reason is FailureReason.STDOUT_LIMIT
     assert ("stdout", "stderr")[fd - 1] in outcome.message
@@ -97,7 +97,10 @@ def test_printing_is_limited(run: RunGuest, tmp_path: Path, fd: int) -> None:
     ids=["goes on", "fails", "succeeds", "traps", "sleeps"],
 )
 def test_out_is_limited(run: RunGuest, tmp_path: Path, guest: bytes) -> None:
-    """Whatever a guest does about a full ``/out``, that is what its failure is called."""
+    """Whatever a guest does about a full ``/out``, that is what its failure is called.
+
+    Proves TASK-040.
+    """
     outcome = run(guest, out_mb=1, wall_s=30)
     assert outcome.reason is FailureReason.OUTPUT_LIMIT
     assert (tmp_path / "out/big").stat().st_size <= 1024**2 + 1
@@ -114,7 +117,7 @@ def test_nesting_is_limited(run: RunGuest, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("then", ["unreachable", guests.leave(1)], ids=["traps", "exits"])
 def test_refused_memory_is_the_failure(run: RunGuest, then: str) -> None:
-    """A guest that fails because memory was refused fails by ``memory_limit``."""
+    """A guest that fails because memory was refused fails by ``memory_limit`` (TASK-040)."""
     outcome = run(guests.grows(1000, then), memory_mb=4)
     assert outcome.reason is FailureReason.MEMORY_LIMIT
     assert "62.6 MiB" in outcome.message
@@ -179,14 +182,14 @@ def test_an_address_out_of_bounds_traps(run: RunGuest) -> None:
     ],
 )
 def test_an_image_that_is_none_is_refused(run: RunGuest, image: bytes, said: str) -> None:
-    """What cannot run is refused with the reason, before anything of it runs."""
+    """What cannot run is refused with the reason, before anything of it runs (GUEST-001)."""
     outcome = run(image)
     assert outcome.reason is FailureReason.IMAGE_REFUSED
     assert said in outcome.message
 
 
 def test_the_next_guest_runs_after_every_failure(run: RunGuest, tmp_path: Path) -> None:
-    """``/out`` is fresh for each run."""
+    """``/out`` is fresh for each run (GUEST-030)."""
     assert run(guests.writes("update", "old", then="unreachable")).reason is FailureReason.TRAP
     assert (tmp_path / "out/update").read_text() == "old"
     outcome = run(guests.writes("other", "new"))
@@ -196,7 +199,7 @@ def test_the_next_guest_runs_after_every_failure(run: RunGuest, tmp_path: Path) 
 
 
 def test_inputs_and_mounts_are_readable(run: RunGuest, tmp_path: Path) -> None:
-    """``/in`` and ``/data/<name>`` show what the run names."""
+    """``/in`` and ``/data/<name>`` show what the run names (GUEST-010)."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x").write_text("input")
     (tmp_path / "attic").mkdir()
@@ -210,7 +213,7 @@ def test_inputs_and_mounts_are_readable(run: RunGuest, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fd", [4, 5], ids=["in", "mount"])
 def test_inputs_and_mounts_are_read_only(run: RunGuest, tmp_path: Path, fd: int) -> None:
-    """Nothing can be created there."""
+    """Nothing can be created there (GUEST-010)."""
     (tmp_path / "in").mkdir()
     (tmp_path / "attic").mkdir()
     where = {"inputs": tmp_path / "in", "mounts": {"attic": tmp_path / "attic"}}
@@ -220,7 +223,7 @@ def test_inputs_and_mounts_are_read_only(run: RunGuest, tmp_path: Path, fd: int)
 
 @pytest.mark.parametrize("name", ["../secret", "../../etc/passwd", "/etc/passwd"])
 def test_nothing_else_is_reachable(run: RunGuest, tmp_path: Path, name: str) -> None:
-    """Paths out of a folder are refused."""
+    """Paths out of a folder are refused (GUEST-010)."""
     (tmp_path / "in").mkdir()
     (tmp_path / "secret").write_text("secret")
     outcome = run(guests.copies(4, name), inputs=tmp_path / "in")
@@ -228,7 +231,7 @@ def test_nothing_else_is_reachable(run: RunGuest, tmp_path: Path, name: str) -> 
 
 
 def test_args_and_env_are_as_given(run: RunGuest, tmp_path: Path) -> None:
-    """The guest gets these and nothing of the proplet's own environment."""
+    """The guest gets these and nothing of the proplet's own environment (GUEST-010)."""
     wasm = wat2wasm("""(module
       (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_n (param i32 i32) (result i32)))
@@ -260,7 +263,10 @@ def test_a_nul_character_is_told(run: RunGuest) -> None:
 
 
 def test_progress_arrives_while_the_guest_runs(run: RunGuest) -> None:
-    """A JSON line is heard of before the guest ends: here it would sleep for an hour."""
+    """A JSON line is heard of before the guest ends: here it would sleep for an hour.
+
+    Proves GUEST-023, GUEST-025.
+    """
     stopper = Stopper()
     heard: list[dict[str, Any]] = []
 
@@ -283,7 +289,7 @@ def test_progress_arrives_while_the_guest_runs(run: RunGuest) -> None:
     "line", ["[1]", "{", '{"a": NaN}', '{"a": 1e999}', '{"a": ' * 3000, "{}x", "x" * 20_000]
 )
 def test_other_lines_are_no_progress(run: RunGuest, line: str) -> None:
-    """What is no JSON object of finite numbers is left alone."""
+    """What is no JSON object of finite numbers is left alone (GUEST-023)."""
     heard: list[dict[str, Any]] = []
     assert run(guests.say(line + "\n"), on_progress=heard.append).reason is None
     assert heard == []
@@ -323,7 +329,7 @@ run_guest(run, ModuleCache(folder), on_output=lambda *_: print("begun", flush=Tr
 
 
 def test_the_guest_dies_with_its_parent(tmp_path: Path) -> None:
-    """Killing the proplet with ``kill -9`` leaves no guest behind."""
+    """Killing the proplet with ``kill -9`` leaves no guest behind (GUEST-030)."""
     (tmp_path / "guest.wasm").write_bytes(guests.say("x", then="(loop (br 0))"))
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, tmp_path], stdout=subprocess.PIPE, text=True

@@ -56,7 +56,7 @@ def stored(store: ImageStore) -> set[str]:
 
 
 def test_a_blob_is_fetched_once(store: ImageStore, transport: FakeTransport) -> None:
-    """The second time it is on disk."""
+    """The second time it is on disk (GUEST-003)."""
     sha256 = transport.offer("ops", WASM)
     first = store.fetch(f"blob:ops/{sha256}")
     assert first.path.read_bytes() == WASM
@@ -114,7 +114,7 @@ def test_an_image_above_the_bound_is_refused(
 
 
 def test_files_are_allowed_by_folder(make: Callable[..., ImageStore], tmp_path: Path) -> None:
-    """A file below an allowed folder is copied under its digest."""
+    """A file below an allowed folder is copied under its digest (GUEST-004)."""
     (tmp_path / "ok/sub").mkdir(parents=True)
     (tmp_path / "ok/sub/a.wasm").write_bytes(WASM)
     store = make(file_folders=(tmp_path / "other", tmp_path / "ok"))
@@ -135,7 +135,7 @@ def test_a_changed_file_is_another_image(make: Callable[..., ImageStore], tmp_pa
 
 
 def test_other_files_are_refused(make: Callable[..., ImageStore], tmp_path: Path) -> None:
-    """Neither outside, nor by dots, nor through a link."""
+    """Neither outside, nor by dots, nor through a link (GUEST-004)."""
     (tmp_path / "ok").mkdir()
     (tmp_path / "secret").write_bytes(WASM)
     (tmp_path / "ok/link").symlink_to(tmp_path / "secret")
@@ -191,13 +191,13 @@ def test_bad_references_are_refused(text: str) -> None:
 def test_only_named_hosts_are_spoken_to_in_plain(
     host: str, plain: tuple[str, ...], scheme: str
 ) -> None:
-    """TLS is the rule."""
+    """TLS is the rule (GUEST-002)."""
     base = Registry(1.0, 1, frozenset(plain))._base(parse(f"oci://{host}/n"))
     assert base == f"{scheme}://{host}/v2/n"
 
 
 def test_an_image_is_pulled_by_tag(store: ImageStore, registry: FakeRegistry) -> None:
-    """The tag is asked for each time, the bytes once."""
+    """The tag is asked for each time, the bytes once (GUEST-002)."""
     registry.push("app", "v1", WASM)
     reference = f"oci://{registry.host}/app:v1"
     assert store.fetch(reference).path.read_bytes() == WASM
@@ -223,7 +223,7 @@ def test_a_pinned_image_needs_no_registry_twice(
 
 
 def test_a_pinned_manifest_must_have_its_digest(store: ImageStore, registry: FakeRegistry) -> None:
-    """A registry that sends another one is caught."""
+    """A registry that sends another one is caught (GUEST-002)."""
     pin = registry.push("app", "v1", WASM)
     registry.push("app", f"sha256:{pin}", OTHER)
     with pytest.raises(ImageRefused, match="the registry sent a manifest with the digest"):
@@ -235,7 +235,7 @@ def test_a_pinned_manifest_must_have_its_digest(store: ImageStore, registry: Fak
 def test_a_layer_must_have_its_digest_and_size(
     store: ImageStore, registry: FakeRegistry, body: bytes
 ) -> None:
-    """Changed, longer and shorter bytes are caught, and nothing of them is kept."""
+    """Changed, longer and shorter bytes are caught, and nothing of them is kept (GUEST-002)."""
     registry.push("app", "v1", WASM)
     registry.answers[f"/v2/app/blobs/{digest(WASM)}"] = (200, body)
     with pytest.raises(ImageRefused, match="do not have their digest and size"):
@@ -275,7 +275,7 @@ def _layer(**fields: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_bad_manifest_is_refused(
     store: ImageStore, registry: FakeRegistry, change: Any, said: str
 ) -> None:
-    """Each kind of nonsense is named."""
+    """Each kind of nonsense is named (GUEST-002)."""
     registry.push("app", "v1", WASM, change)
     with pytest.raises(ImageRefused, match=said):
         store.fetch(f"oci://{registry.host}/app:v1")
@@ -326,3 +326,14 @@ def test_pins_are_bounded(
         pin = registry.push("app", "v1", WASM + bytes([n]))
         store.fetch(f"oci://{registry.host}/app@sha256:{pin}")
     assert sum(name.endswith(".layer") for name in stored(store)) <= 2
+
+
+def test_what_was_abandoned_is_swept(store: ImageStore, transport: FakeTransport) -> None:
+    """A fetch that was killed leaves a folder; images stay."""
+    sha256 = transport.offer("ops", WASM)
+    image = store.fetch(f"blob:ops/{sha256}")
+    os.utime(image.path, (1, 1))
+    (store.folder / "fetch-old").mkdir()
+    os.utime(store.folder / "fetch-old", (1, 1))
+    store.sweep()
+    assert stored(store) == {image.path.name}

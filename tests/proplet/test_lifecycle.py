@@ -72,7 +72,7 @@ def reasons(made: Step) -> list[str | None]:
 
 
 def test_a_start_is_accepted() -> None:
-    """It is queued until its deadline, counted from its receipt."""
+    """It is queued until its deadline, counted from its receipt (TASK-033, TASK-034)."""
     made = step(None, start(), ME)
     assert made.held == Held(TASK, 2, Phase.QUEUED, DEADLINE, SPEC)
     assert done(made) == [SetTimer(f"deadline/{TASK}", DEADLINE)]
@@ -80,7 +80,7 @@ def test_a_start_is_accepted() -> None:
 
 
 def test_a_start_without_time_is_not_accepted() -> None:
-    """Nothing could come of it."""
+    """Nothing could come of it (TASK-033)."""
     made = step(None, start(remaining_s=0.0), ME)
     assert made.held is None
     assert reasons(made) == ["expired"]
@@ -94,7 +94,7 @@ def test_a_start_without_time_replaces_nothing() -> None:
 
 
 def test_a_stop_before_its_start_leaves_a_tombstone() -> None:
-    """The start that it overtook is not run; a later attempt is."""
+    """The start that it overtook is not run; a later attempt is (TASK-032)."""
     made = step(None, stop(), ME)
     assert made.held == Held(TASK, 2, Phase.STOPPED, AT + TOMBSTONE_S)
     assert done(made) == [SetTimer(f"deadline/{TASK}", AT + TOMBSTONE_S)]
@@ -132,7 +132,7 @@ def test_a_slot_begins_the_run() -> None:
     ],
 )
 def test_a_running_guest_is_reported(event: Any, status: str, progress: Any) -> None:
-    """Reports of its start and progress change nothing here."""
+    """Reports of its start and progress change nothing here (TASK-034)."""
     made = step(held(Phase.RUNNING), event, ME)
     assert made.held == held(Phase.RUNNING)
     assert [report["status"] for report in told(made)] == [status]
@@ -140,7 +140,7 @@ def test_a_running_guest_is_reported(event: Any, status: str, progress: Any) -> 
 
 
 def test_a_success_with_outputs_sends_them() -> None:
-    """The final report waits for them."""
+    """The final report waits for them (TASK-035)."""
     made = step(held(Phase.RUNNING), GuestEnded(AT, TASK, 2, DONE), ME)
     assert made.held == held(Phase.SENDING)
     assert made.effects == (SendOutputs(TASK, 2, SPEC, DEADLINE),)
@@ -194,7 +194,7 @@ def test_refused_outputs_fail_the_attempt() -> None:
 
 
 def test_delayed_outputs_are_tried_again() -> None:
-    """With backoff, until they are sent."""
+    """With backoff, until they are sent (TASK-035)."""
     made = step(held(Phase.SENDING), OutputsDelayed(AT, TASK, 2), ME)
     assert made.held == held(Phase.SENDING, tries=1)
     assert made.effects == (SetTimer(f"retry/{TASK}", AT + 2),)
@@ -203,7 +203,7 @@ def test_delayed_outputs_are_tried_again() -> None:
 
 
 def test_the_final_report_is_repeated() -> None:
-    """With backoff, until it is recorded."""
+    """With backoff, until it is recorded (TASK-036)."""
     made = step(held(Phase.ENDED, tries=1), RetryDue(AT, TASK), ME)
     assert made.held == held(Phase.ENDED, tries=2)
     assert done(made) == [SetTimer(f"retry/{TASK}", AT + 4)]
@@ -214,13 +214,13 @@ def test_the_final_report_is_repeated() -> None:
 
 
 def test_the_backoff_is_bounded() -> None:
-    """2, 4, 8 … 60 seconds, also after a thousand tries."""
+    """2, 4, 8 … 60 seconds, also after a thousand tries (TASK-036)."""
     assert [backoff_s(tries) for tries in (1, 2, 3, 5, 6, 1000)] == [2, 4, 8, 32, 60, 60]
 
 
 @pytest.mark.parametrize("phase", [Phase.ENDED, Phase.RECORDED])
 def test_outputs_are_sent_again(phase: Phase) -> None:
-    """As long as they are kept; those of a failure are not."""
+    """As long as they are kept; those of a failure are not (TASK-037)."""
     made = step(held(phase), ResendArrived(AT, TASK), ME)
     assert made == Step(held(phase), (SendOutputs(TASK, 2, SPEC, DEADLINE),))
     failed = step(held(phase, outcome=BROKEN), ResendArrived(AT, TASK), ME)
@@ -238,7 +238,7 @@ def test_outputs_are_sent_again(phase: Phase) -> None:
     ],
 )
 def test_a_duplicate_start_is_answered(phase: Phase, status: str) -> None:
-    """It changes nothing, and asks how the attempt stands."""
+    """It changes nothing, and asks how the attempt stands (TASK-031)."""
     made = step(held(phase), start(), ME)
     assert made.held == held(phase)
     assert done(made) == []
@@ -253,7 +253,7 @@ def test_a_duplicate_start_is_answered(phase: Phase, status: str) -> None:
      OutputsDelayed(AT, TASK, 1), GuestEnded(AT, TASK, 3, DONE)],
 )  # fmt: skip
 def test_other_attempts_are_stale(phase: Phase, event: Any) -> None:
-    """Whatever comes of them changes nothing, and is counted."""
+    """Whatever comes of them changes nothing, and is counted (TASK-031)."""
     made = step(held(phase), event, ME)
     assert made.held == held(phase)
     assert reasons(made) == ["stale"]
@@ -262,7 +262,7 @@ def test_other_attempts_are_stale(phase: Phase, event: Any) -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_a_newer_attempt_replaces(phase: Phase) -> None:
-    """The old one is stopped and its files go, but never those of the new one."""
+    """The old one is stopped and its files go, but never those of the new one (TASK-031)."""
     made = step(held(phase), start(3), ME)
     assert made.held == Held(TASK, 3, Phase.QUEUED, DEADLINE, SPEC)
     cleared = [Discard(TASK, 3), ClearTimer(f"retry/{TASK}")]
@@ -275,7 +275,7 @@ def test_a_newer_attempt_replaces(phase: Phase) -> None:
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("attempt", [2, 5])
 def test_a_stop_ends_it(phase: Phase, attempt: int) -> None:
-    """Its guest is killed, its files go, a tombstone stays; nothing is reported."""
+    """Its guest is killed, its files go, a tombstone stays; nothing is reported (TASK-032)."""
     made = step(held(phase), stop(attempt), ME)
     until = AT + TOMBSTONE_S
     assert made.held == Held(TASK, attempt, Phase.STOPPED, until)
@@ -303,7 +303,7 @@ def test_a_tombstone_outlives_the_deadline() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING, Phase.SENDING])
 def test_the_deadline_ends_what_goes_on(phase: Phase) -> None:
-    """It is reported once, stopped, cleared away and forgotten."""
+    """It is reported once, stopped, cleared away and forgotten (TASK-033)."""
     made = step(held(phase), DeadlinePassed(AT, TASK), ME)
     assert made.held is None
     assert told(made)[0]["reason"] == "time_limit"
@@ -320,7 +320,7 @@ def test_the_deadline_ends_what_goes_on(phase: Phase) -> None:
     ],
 )
 def test_the_deadline_forgets_what_is_over(phase: Phase, reason: str) -> None:
-    """Nothing grows for ever."""
+    """Nothing grows for ever (TASK-033)."""
     made = step(held(phase), DeadlinePassed(AT, TASK), ME)
     assert made.held is None
     cleared = [Discard(TASK, 3), ClearTimer(f"retry/{TASK}")]
@@ -338,7 +338,7 @@ EVENTS: list[Any] = [
 
 @pytest.mark.parametrize("phase", Phase)
 def test_what_is_not_in_the_table_changes_nothing(phase: Phase) -> None:
-    """Every event in every phase is either in the table or ignored and counted."""
+    """Every event in every phase is either in the table or ignored and counted (TASK-030)."""
     seen = {classify(held(phase), event) for event in EVENTS}
     assert seen == set(Happening)
     for event in EVENTS:

@@ -58,6 +58,28 @@ def test_a_damaged_module_is_compiled_again(
     assert place.stat().st_size == len(good)
 
 
+def test_relative_paths_will_do(
+    own: ModuleCache, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state folder named from here is the same folder for a worker, which is elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    run = GuestRun(image=Path(image.name), out=Path("out"), stdout=Path("stdout"))
+    assert run_guest(run, ModuleCache(own.folder.relative_to(tmp_path))).reason is None
+    assert len(list(own.modules.iterdir())) == 1
+
+
+def test_what_was_abandoned_is_swept(own: ModuleCache) -> None:
+    """Old temporary folders go; young ones may be in use."""
+    own.sweep()
+    old, young = own.modules / "compile-old", own.modules / "compile-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "module").touch()
+    os.utime(old, (1, 1))
+    own.sweep()
+    assert list(own.modules.iterdir()) == [young]
+
+
 def test_a_refused_image_leaves_nothing(own: ModuleCache, image: Path) -> None:
     """Neither a module nor a temporary folder."""
     image.write_bytes(b"\0asm\x01\0\0\0garbage")

@@ -44,7 +44,10 @@ def attempt(outputs: Outputs, number: int = 1, task_id: str = "t:1") -> AttemptF
 
 
 def test_small_outputs_go_inline(outputs: Outputs, transport: FakeTransport) -> None:
-    """A file as it is; stdout where there is no such file; an empty file is one."""
+    """A file as it is; stdout where there is no such file; an empty file is one.
+
+    Proves GUEST-021, GUEST-022.
+    """
     folder = attempt(outputs)
     (folder.out / "update").write_bytes(b"")
     assert list(outputs.send(EFFECT)) == [OutputsSent(NOW, "t:1", 1)]
@@ -56,7 +59,7 @@ def test_small_outputs_go_inline(outputs: Outputs, transport: FakeTransport) -> 
 
 
 def test_the_inline_limit_is_exact(outputs: Outputs, transport: FakeTransport) -> None:
-    """Up to the limit inline, one byte more as a blob."""
+    """Up to the limit inline, one byte more as a blob (GUEST-022, BLOB-001)."""
     folder = attempt(outputs)
     (folder.out / "update").write_bytes(b"x" * INLINE_LIMIT)
     (folder.out / "log").write_bytes(b"x" * (INLINE_LIMIT + 1))
@@ -67,7 +70,10 @@ def test_the_inline_limit_is_exact(outputs: Outputs, transport: FakeTransport) -
 
 
 def test_large_outputs_go_as_blobs(outputs: Outputs, transport: FakeTransport) -> None:
-    """Chunks and manifest first, retained until the deadline; then the manifest on the topic."""
+    """Chunks and manifest first, retained until the deadline; then the manifest on the topic.
+
+    Proves GUEST-022, BLOB-004, BLOB-007.
+    """
     body = bytes(range(256)) * 5000
     (attempt(outputs).out / "update").write_bytes(body)
     assert list(outputs.send(EFFECT)) == [OutputsSent(NOW, "t:1", 1)]
@@ -86,7 +92,7 @@ def test_large_outputs_go_as_blobs(outputs: Outputs, transport: FakeTransport) -
 
 
 def test_blobs_are_withdrawn(outputs: Outputs, transport: FakeTransport) -> None:
-    """With the attempt's files, once, however often they were sent."""
+    """With the attempt's files, once, however often they were sent (BLOB-006)."""
     (attempt(outputs).out / "update").write_bytes(b"x" * (INLINE_LIMIT + 1))
     list(outputs.send(EFFECT))
     list(outputs.send(EFFECT))
@@ -147,7 +153,7 @@ def test_a_silent_broker_delays(outputs: Outputs, transport: FakeTransport) -> N
 def test_a_refusal_is_final(
     outputs: Outputs, transport: FakeTransport, problem: Exception, reason: str, said: str
 ) -> None:
-    """Trying again would not help; the reason is told."""
+    """Trying again would not help; the reason is told (TASK-040)."""
     attempt(outputs)
     transport.problem = problem
     [sent] = outputs.send(EFFECT)
@@ -158,7 +164,7 @@ def test_a_refusal_is_final(
 
 
 def test_a_link_is_not_followed(outputs: Outputs, transport: FakeTransport, tmp_path: Path) -> None:
-    """A guest cannot publish what it may not read."""
+    """A guest cannot publish what it may not read (GUEST-021)."""
     (tmp_path / "secret").write_text("secret")
     folder = attempt(outputs)
     (folder.out / "update").symlink_to(tmp_path / "secret")

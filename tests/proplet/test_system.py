@@ -210,7 +210,7 @@ def _resident_kb(running: Process) -> int:
 def test_every_failure_has_its_name_and_the_next_task_runs(
     running: Process, operator: Operator
 ) -> None:
-    """One after the other on the same proplet."""
+    """One after the other on the same proplet (TASK-040)."""
     bad = {
         "trap": guests.TRAPS,
         "time_limit": guests.SLEEPS,
@@ -269,7 +269,10 @@ def test_image_and_input_come_over_the_broker(
 def test_a_large_output_goes_as_a_blob_and_is_withdrawn(
     running: Process, operator: Operator, tmp_path: Path
 ) -> None:
-    """Fetched whole by its manifest, sent again on demand, gone after a stop."""
+    """Fetched whole by its manifest, sent again on demand, gone after a stop.
+
+    Proves TASK-037, BLOB-001.
+    """
     writes = guests.build(
         f"""(local $fd i32) (local $n i32)
         (local.set $fd (call $open (i32.const 3) (i32.const 1024) (i32.const 3)
@@ -326,7 +329,10 @@ def _guests(running: Process) -> int:
 
 
 def test_a_killed_proplet_goes_on(running: Process, operator: Operator) -> None:
-    """Its last will says offline, its guest dies with it, the same attempt runs again."""
+    """Its last will says offline, its guest dies with it, the same attempt runs again.
+
+    Proves TASK-023, TASK-027.
+    """
     image = running.image("a.wasm", guests.say('{"n": 1}\n', then=guests.SLEEP))
     operator.start("t:1", image=image, left_s=120.0, limits={"wall_s": 1.5})
     first = operator.report("t:1", "progress")
@@ -343,7 +349,7 @@ def test_a_killed_proplet_goes_on(running: Process, operator: Operator) -> None:
 
 
 def test_a_clean_end_says_offline(running: Process, operator: Operator) -> None:
-    """With exit code 0, and without waiting for guests."""
+    """With exit code 0, and without waiting for guests (TASK-023)."""
     image = running.image("a.wasm", guests.say('{"n": 1}\n', then=guests.SLEEP))
     operator.start("t:1", image=image)
     operator.report("t:1", "progress")
@@ -354,7 +360,7 @@ def test_a_clean_end_says_offline(running: Process, operator: Operator) -> None:
 def test_an_unrecorded_report_outlives_the_broker(
     running: Process, operator: Operator, broker: Broker
 ) -> None:
-    """A broker that forgot everything hears presence and final report again."""
+    """A broker that forgot everything hears presence and final report again (TASK-036)."""
     operator.start("t:1", image=running.image("a.wasm", guests.say("x")))
     operator.report("t:1", "succeeded")
     broker.kill()

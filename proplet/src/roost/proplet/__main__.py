@@ -56,10 +56,13 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
     images = ImageStore(
         settings.images, transport, registry, timeout_s, max_bytes, settings.file_images
     )
+    modules = ModuleCache(settings.images, max_bytes)
+    for cache in (images, modules):
+        cache.sweep()
     executor = Executor(
         folders=folders,
         images=images,
-        modules=ModuleCache(settings.images, max_bytes),
+        modules=modules,
         transport=transport,
         mounts=lambda: find(settings.data_dir),
         clock=context.clock,

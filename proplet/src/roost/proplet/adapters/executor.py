@@ -13,13 +13,13 @@ from typing import Any, Final
 from roost.chassis.errors import ChassisError
 from roost.chassis.logs import get_logger
 from roost.proplet.adapters.folders import AttemptFolder, TaskFolders
-from roost.proplet.adapters.images import ImageStore
+from roost.proplet.adapters.images import Image, ImageStore
 from roost.proplet.adapters.mounts import choose
 from roost.proplet.core.effects import Execute, StopGuest
 from roost.proplet.core.events import GuestEnded, GuestProgressed, GuestStarted
 from roost.proplet.core.states import Outcome
 from roost.proplet.errors import InputUnavailable, PropletError, TaskStopped
-from roost.proplet.guest import GuestRun, ModuleCache, Stopper, run_guest
+from roost.proplet.guest import GuestOutcome, GuestRun, ModuleCache, Stopper, run_guest
 from roost.proplet.guest.folders import read_regular, remove
 from roost.proplet.ports import Transport
 from roost.protocol.task.messages import FailureReason, TaskInput, TaskSpec
@@ -113,36 +113,15 @@ class Executor:
         remaining = effect.until - self.clock()
         if remaining <= 0:
             return Outcome(FailureReason.TIME_LIMIT, "the deadline passed during preparation")
-        limits = spec.limits
-        run = GuestRun(
-            image=image.path,
-            digest=image.sha256,
-            program=spec.image.rpartition("/")[2],
-            args=spec.args,
-            env=spec.env,
-            inputs=folder.inputs,
-            out=folder.out,
-            stdout=folder.stdout,
-            mounts=mounts,
-            memory_mb=limits.memory_mb,
-            wall_s=min(limits.wall_s or remaining, remaining),
-            out_mb=limits.out_mb,
-            stdout_mb=limits.stdout_mb,
-        )
+        run = _guest_run(spec, folder, image, mounts, remaining)
         self.post(GuestStarted(self.clock(), effect.task_id, effect.attempt))
         news = _Throttle(self.clock, lambda found: self._progress(effect, found))
         ended = run_guest(run, self.modules, stopper=stopper, on_progress=news.take)
         if ended.stopped:
             return None
         if ended.reason is None:
-            missing = missing_output(spec, folder)
-            if missing is not None:
-                return Outcome(
-                    FailureReason.OUTPUT_MISSING, missing, ended.exit_code, ended.stderr_tail,
-                    ended.usage,
-                )  # fmt: skip
             news.flush()
-        return Outcome(ended.reason, ended.message, ended.exit_code, ended.stderr_tail, ended.usage)
+        return _judge(spec, folder, ended, remaining)
 
     def _progress(self, effect: Execute, found: dict[str, Any]) -> None:
         self.post(GuestProgressed(self.clock(), effect.task_id, effect.attempt, found))
@@ -171,6 +150,39 @@ class Executor:
             except binascii.Error as error:
                 raise InputUnavailable(f"input '{wanted.name}': bad base64: {error}") from None
             into.write_bytes(content)
+
+
+def _guest_run(
+    spec: TaskSpec, folder: AttemptFolder, image: Image, mounts: Mapping[str, Path], left_s: float
+) -> GuestRun:
+    limits = spec.limits
+    return GuestRun(
+        image=image.path,
+        digest=image.sha256,
+        program=spec.image.rpartition("/")[2],
+        args=spec.args,
+        env=spec.env,
+        inputs=folder.inputs,
+        out=folder.out,
+        stdout=folder.stdout,
+        mounts=mounts,
+        memory_mb=limits.memory_mb,
+        wall_s=min(limits.wall_s or left_s, left_s),
+        out_mb=limits.out_mb,
+        stdout_mb=limits.stdout_mb,
+    )
+
+
+def _judge(spec: TaskSpec, folder: AttemptFolder, ended: GuestOutcome, left_s: float) -> Outcome:
+    """Return the outcome of a run, with what only the task's own terms can tell."""
+    reason, message = ended.reason, ended.message
+    if reason is None:
+        missing = missing_output(spec, folder)
+        if missing is not None:
+            reason, message = FailureReason.OUTPUT_MISSING, missing
+    elif reason is FailureReason.TIME_LIMIT and (spec.limits.wall_s or left_s) >= left_s:
+        message = f"the task's deadline came when it had run for {left_s:.1f} s: allow it more time"
+    return Outcome(reason, message, ended.exit_code, ended.stderr_tail, ended.usage)
 
 
 @dataclass(slots=True)

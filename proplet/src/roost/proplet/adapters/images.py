@@ -14,11 +14,13 @@ from typing import Final
 from roost.chassis.errors import ChassisError
 from roost.proplet.adapters.oci import Reference, Registry, parse
 from roost.proplet.errors import ImageRefused, ImageUnavailable
+from roost.proplet.guest.folders import sweep
 from roost.proplet.ports import Transport
 from roost.wire.refusal import Refused
 
 SUFFIX: Final = ".wasm"
 _PINNED: Final = ".layer"
+_FETCHING: Final = "fetch-"
 _MAX_PINS: Final = 1000
 _LOCKS: Final = 16
 
@@ -74,6 +76,10 @@ class ImageStore:
             if reference.startswith("file:"):
                 return self._file(reference)
             return self._oci(parse(reference))
+
+    def sweep(self) -> None:
+        """Remove what a fetch left that was killed long ago."""
+        sweep(self.folder, _FETCHING)
 
     def _blob(self, reference: str) -> Image:
         owner, _, sha256 = reference.removeprefix("blob:").partition("/")
@@ -159,7 +165,7 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix="fetch-", dir=self.folder))
+        folder = Path(tempfile.mkdtemp(prefix=_FETCHING, dir=self.folder))
         try:
             yield folder / "image"
         finally:

@@ -16,11 +16,12 @@ from tempfile import mkdtemp
 from typing import Final
 
 from roost.proplet.errors import ImageRefused, TaskStopped
-from roost.proplet.guest.folders import remove
+from roost.proplet.guest.folders import remove, sweep
 from roost.proplet.guest.process import Ended, Stopper, Watch, work
 
 COMPILE_LIMIT_S: Final = 120.0
 SUFFIX: Final = ".cwasm"
+COMPILING: Final = "compile-"
 _MODULE: Final = b"\0asm\x01\0\0\0"
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _MAGIC: Final = b"\0asm"
@@ -41,13 +42,13 @@ class ModuleCache:
 
     @property
     def modules(self) -> Path:
-        """Where the compiled modules lie."""
-        return self.folder / "modules"
+        """Where the compiled modules lie; absolute, because workers have another directory."""
+        return self.folder.absolute() / "modules"
 
     @property
     def bytecode(self) -> Path:
         """Where the workers' Python files lie compiled."""
-        return self.folder / "bytecode"
+        return self.folder.absolute() / "bytecode"
 
     def compiled(
         self, image: Path, digest: str | None = None, stopper: Stopper | None = None
@@ -67,7 +68,7 @@ class ModuleCache:
         if digest is None:
             with image.open("rb") as source:
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
-        place = (self.modules / f"{digest}-{engine_key()}{SUFFIX}").absolute()
+        place = self.modules / f"{digest}-{engine_key()}{SUFFIX}"
         with _LOCKS[hash(place) % len(_LOCKS)]:  # others wait instead of compiling it again
             if place.exists():
                 os.utime(place)
@@ -78,7 +79,7 @@ class ModuleCache:
     def _compile(self, image: Path, place: Path, stopper: Stopper | None) -> None:
         check_magic(image)
         self.modules.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix="compile-", dir=self.modules))
+        folder = Path(mkdtemp(prefix=COMPILING, dir=self.modules))
         try:
             made = folder / "module"
             job = {"do": "compile", "wasm": str(image), "out": str(made)}
@@ -94,6 +95,10 @@ class ModuleCache:
     def forget(self, place: Path) -> None:
         """Drop a module that the engine refused: it is compiled again at its next use."""
         place.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a compilation left that was killed long ago."""
+        sweep(self.modules, COMPILING)
 
     def _shrink(self, keep: Path) -> None:
         found = [(path, path.stat()) for path in self.modules.glob(f"*{SUFFIX}")]

@@ -6,6 +6,7 @@ A guest may leave links, sparse files, and folders nested deeper than any recurs
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final
 
 MAX_ENTRIES: Final = 10_000
 MAX_DEPTH: Final = 32
+STALE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,17 @@ def remove(folder: Path) -> None:
                 os.unlink(entry.path)  # noqa: PTH108
         os.rmdir(path)  # noqa: PTH106
         pending.pop()
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove temporary folders that are older than an hour: whoever made them is gone.
+
+    Younger ones may belong to another proplet that shares the folder.
+    """
+    for path in folder.glob(f"{prefix}*") if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE_S:
+                remove(path)
 
 
 def read_regular(folder: Path, name: str) -> int | None:
