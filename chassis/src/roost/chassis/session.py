@@ -9,6 +9,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,10 @@ MAX_BACKOFF_S: Final = (15.0, 30.0)
 # A PUBLISH carries at most this much beside topic, payload, content type and user properties.
 PACKET_OVERHEAD: Final = 64
 _TAKEN_OVER: Final = 142
+# Mosquitto 2.0 closes a connection that is taken over without a word. Two processes with one
+# client id then take turns, each for less than a second; nothing else looks like that.
+_SHORT_LIFE_S: Final = 1.0
+_SHORT_LIVES: Final = 8
 _REFUSED: Final = 128
 
 Done: TypeAlias = Callable[[str | None], None]
@@ -81,6 +86,8 @@ class Session:
         self._waiting: dict[int, Done] = {}
         self._early: dict[int, str | None] = {}
         self._connected = threading.Event()
+        self._connected_at = 0.0
+        self._short_lives = 0
         self.generation = 0
         self.max_packet_bytes: int | None = None
         self.on_connected: Callable[[int], None] = lambda _generation: None
@@ -251,6 +258,7 @@ class Session:
             filters = list(self._filters)
         for topic_filter in filters:
             self._subscribe_now(topic_filter)
+        self._connected_at = time.monotonic()
         self._connected.set()
         self._log.info("broker.connected", generation=self.generation)
         self.on_connected(self.generation)
@@ -268,7 +276,7 @@ class Session:
     ) -> None:
         was_connected = self._connected.is_set()
         self._connected.clear()
-        if reason.value == _TAKEN_OVER:
+        if reason.value == _TAKEN_OVER or (was_connected and self._is_evicted()):
             self.on_fatal(
                 "another process connected with this client id: is a second one running? "
                 "Give each its own id"
@@ -277,6 +285,12 @@ class Session:
             if reason.is_failure:
                 self._log.warning("broker.disconnected", reason=str(reason))
             self.on_disconnected()
+
+    def _is_evicted(self) -> bool:
+        """Tell whether connections end so soon and so often that another one must take them."""
+        is_short = time.monotonic() - self._connected_at < _SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        return self._short_lives >= _SHORT_LIVES
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         token = Token(self.generation, message.mid, message.qos)
