@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -32,6 +33,9 @@ __all__ = [
 
 _SHOWN = 3
 _AGAIN_S = 3.0
+#: A refusal begins with its name and number; these are about updates (roost.protocol.round).
+_CODE = re.compile(r"\((\d+)\)")
+_UPDATE_CODES = range(320, 340)
 
 Order = Callable[[], None]
 
@@ -131,7 +135,7 @@ def round_end(
             if accepted_only:
                 return state
         elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
-            _raise_if_about(round_id, refused.last_refusal, was_there=received.retain)
+            _raise_if_refused(round_id, refused.last_refusal, was_there=received.retain)
 
 
 def state_text(state: RoundState) -> str:
@@ -216,7 +220,7 @@ def experiment_end(
             if state.state.final or accepted_only:
                 return state
         elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
-            _raise_if_about(experiment_id, refused.last_refusal, was_there=received.retain)
+            _raise_if_refused(experiment_id, refused.last_refusal, was_there=received.retain)
 
 
 def subscribe_task(wire: Wire, task_id: str) -> None:
@@ -242,7 +246,7 @@ def task_end(
                 return state
             out.status(_task_text(state))
         elif refused := read(tasks.WORKLOADS_STATE, received, WorkloadsState):
-            _raise_if_about(task_id, refused.last_refusal, was_there=received.retain)
+            _raise_if_refused(task_id, refused.last_refusal, was_there=received.retain)
 
 
 def _task_text(state: TaskState) -> str:
@@ -253,14 +257,19 @@ def _task_text(state: TaskState) -> str:
     return f"task {state.task_id}: {state.state}{where}{progress}"
 
 
-def _raise_if_about(wanted: str, refusal: str | None, *, was_there: bool) -> None:
-    """End the waiting if a refusal that is news names what we wait for.
+def _raise_if_refused(wanted: str, refusal: str | None, *, was_there: bool) -> None:
+    """End the waiting if a refusal that is news turns down the order that we wait for.
+
+    Refused updates name a round as well; they do not end it.
 
     Raises:
         CliError: it does.
     """
-    if refusal is not None and not was_there and wanted in refusal:
-        raise CliError(refusal)
+    if refusal is None or was_there or wanted not in refusal:
+        return
+    found = _CODE.search(refusal)
+    if found is not None and int(found[1]) not in _UPDATE_CODES:
+        raise CliError(refusal, code=int(found[1]))
 
 
 def _some(names: tuple[str, ...]) -> str:
