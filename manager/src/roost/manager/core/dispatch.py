@@ -71,16 +71,22 @@ def _why_waiting(draft: Draft, task: Task) -> str:
 
 def on_report(draft: Draft, event: ReportArrived) -> None:
     """Apply a report, or answer it so that it is not repeated."""
-    _show_life(draft, event.proplet, event.at)
     task = draft.task(event.task_id)
-    if task is None:
+    if task is not None:
+        draft.advance(task, Reported(event.at, event.proplet, event.report))
+    else:
         draft.add(
             stop_order(event.proplet, event.task_id, event.report.attempt, StopReason.STALE),
-            note("report.ignored", "info", "unknown_task", task_id=event.task_id,
-                 proplet=event.proplet),
-        )  # fmt: skip
-        return
-    draft.advance(task, Reported(event.at, event.proplet, event.report))
+            note(
+                "report.ignored",
+                "info",
+                "unknown_task",
+                task_id=event.task_id,
+                proplet=event.proplet,
+            ),
+        )
+    # Only now: what waits for this proplet must not take the report for its own.
+    _show_life(draft, event.proplet, event.at)
 
 
 def on_presence(draft: Draft, event: PresenceArrived) -> None:

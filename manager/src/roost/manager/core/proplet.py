@@ -64,7 +64,7 @@ class Proplet:
 
 
 def _recent(moment: float | None, at: float) -> bool:
-    return moment is not None and at - moment <= ONLINE_S
+    return moment is not None and at - moment < ONLINE_S
 
 
 def quiet_since(proplet: Proplet | None, link: Link) -> float:

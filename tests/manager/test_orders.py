@@ -1,0 +1,388 @@
+"""Orders are obeyed once, or refused where people look."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from roost.manager.core.events import (
+    Acknowledge,
+    ApplyBindings,
+    BindingsApplied,
+    BindingsRead,
+    BindingsRefused,
+    ForwardDropped,
+    ReadBindings,
+)
+from roost.manager.core.lifecycle import STATE_KEPT_S
+from roost.manager.core.manager import MAX_ENDED
+from roost.manager.core.task import new_task
+from roost.protocol.task.messages import TaskRequest, TaskStatus
+from roost.wire.refusal import Refused
+
+from .world import EACH_BINDING, IMAGE, World, bindings_of, make_world
+
+JOB = {"id": "j1", "image": IMAGE, "devices": ["a", "b"], "options": {}}
+REPLY_TO = "replies/cli-1/launch"
+
+
+def replies(world: World) -> list[Any]:
+    """Take the answers to launches."""
+    return [body for _, body in world.bodies("/launch")]
+
+
+def test_launch_by_a_binding(world: World) -> None:
+    payload = json.dumps(JOB).encode()
+    world.presence("a")
+    world.receive("jobs/start", payload)
+    state = world.state("j1:a")
+    digest = sha256(payload).hexdigest()
+    assert state["launch"] == {"topic": "jobs/start", "sha256": digest, "key": "j1"}
+    assert (state["state"], world.state("j1:b")["state"]) == ("dispatched", "queued")
+
+
+def test_the_same_bytes_are_ignored(world: World) -> None:
+    world.receive("jobs/start", JOB)
+    before = dict(world.states["task"])
+    world.take()
+    world.receive("jobs/start", JOB)
+    assert world.states["task"] == before
+    assert world.take() == []
+    assert world.noted("launch.repeated") == ["same_bytes"]
+    assert "refusals" not in world.retained
+
+
+def test_other_bytes_are_refused_for_ever(world: World) -> None:
+    world.receive("jobs/start", JOB)
+    for _ in range(2):
+        world.receive("jobs/start", {**JOB, "devices": ["c"]})
+        assert "j1:c" not in world.states["task"]
+        world.wait(STATE_KEPT_S + 7200)
+        assert not world.all("task")
+        assert not world.all("ended")
+        world.restart()
+        world.connect()
+    assert world.shown()["refusals"] == {"launch_key_reused": 2}
+    assert "'j1' was launched with other bytes" in world.shown()["last_refusal"]
+
+
+def test_one_space_is_other_bytes(world: World) -> None:
+    world.receive("jobs/start", json.dumps(JOB).encode())
+    world.receive("jobs/start", json.dumps(JOB).encode() + b" ")
+    assert world.shown()["refusals"] == {"launch_key_reused": 1}
+
+
+def test_a_refused_launch_may_be_sent_again(world: World) -> None:
+    world.receive("jobs/start", {**JOB, "image": "nonsense"})
+    assert not world.all("launch")
+    world.receive("jobs/start", JOB)
+    assert len(world.all("task")) == 2
+
+
+def test_a_refusal_changes_nothing_else(world: World) -> None:
+    world.receive("jobs/start", {**JOB, "devices": ["a", "b", "b"]})
+    assert not world.all("task")
+    assert world.timers.keys() == {"prune"}
+
+
+def test_keys_of_two_topics_that_meet_in_a_task() -> None:
+    other = EACH_BINDING.replace("jobs/", "works/").split("[[forward]]")[0]
+    world = make_world(EACH_BINDING, other)
+    world.receive("jobs/start", JOB)
+    world.receive("works/start", {**JOB, "devices": ["x", "b"]})
+    assert world.all("task").keys() == {"j1:a", "j1:b"}
+    assert "task 'j1:b' was launched on jobs/start" in world.shown()["last_refusal"]
+    world.receive("works/start", {**JOB, "devices": ["x"]})
+    assert "j1:x" in world.all("task")
+
+
+def test_a_topic_that_no_binding_names(world: World) -> None:
+    world.receive("jobs/other", JOB)
+    assert world.noted("order.ignored") == ["no_rule"]
+    assert not world.all("task")
+
+
+@pytest.mark.parametrize("topic", ["jobs/start", "tasks/launch", "tasks/t/cancel",
+                                   "tasks/t/resend", "workloads/reload"])  # fmt: skip
+def test_an_order_that_the_broker_kept_is_refused(world: World, topic: str) -> None:
+    world.launch("t", proplet="p")
+    world.receive(topic, JOB, retain=True)
+    assert world.shown()["refusals"] == {"retained_order": 1}
+    assert world.state("t")["state"] == "queued"
+    assert world.asked == []
+
+
+def test_launch_one_task_and_answer(world: World) -> None:
+    request = json.dumps({"task_id": "t", "image": IMAGE}).encode()
+    world.order("tasks/launch", request, response_topic=REPLY_TO, correlation=b"\x00c")
+    (answer,) = world.take(REPLY_TO)
+    assert json.loads(answer.payload) == {"v": 1, "task_id": "t", "accepted": True}
+    assert (answer.correlation, answer.retain, answer.expiry_s) == (b"\x00c", False, 60)
+    world.order("tasks/launch", request, response_topic=REPLY_TO)
+    assert replies(world) == [{"v": 1, "task_id": "t", "accepted": True}]
+    world.order("tasks/launch", request + b" ", response_topic=REPLY_TO)
+    (answer,) = replies(world)
+    assert (answer["task_id"], answer["accepted"], answer["code"]) == ("t", False, 203)
+    assert "'t' was launched with other bytes" in answer["reason"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "why"),
+    [
+        (b"\xff", 101, "TaskRequest"),
+        ({"image": IMAGE}, 101, "field 'task_id' is missing"),
+        ({"task_id": "a:b", "image": IMAGE}, 202, "only launches by a binding"),
+        ({"task_id": "t", "image": "x"}, 101, "field 'image'"),
+        ({"task_id": "t", "image": IMAGE, "outputs": [{"file": "f", "topic": "tasks/launch"}]},
+         202, "one of Roost's own topics"),
+        ({"v": 2, "task_id": "t", "image": IMAGE}, 103, "reads v 1"),
+    ],
+)  # fmt: skip
+def test_a_launch_that_is_refused_is_answered(world: World, body: Any, code: int, why: str) -> None:
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+    world.order("tasks/launch", payload, response_topic=REPLY_TO)
+    (answer,) = replies(world)
+    assert (answer["accepted"], answer["code"]) == (False, code)
+    assert why in answer["reason"]
+    assert not world.all("task")
+
+
+@pytest.mark.parametrize(
+    "topic", ["tasks/launch", "replies/x", "replies/a/b/launch", "fleet/x", "replies/+/launch"]
+)
+def test_answers_go_to_the_place_for_answers_only(world: World, topic: str) -> None:
+    request = json.dumps({"task_id": "t", "image": IMAGE}).encode()
+    world.order("tasks/launch", request, response_topic=topic)
+    assert [message.topic for message in world.take()] == ["tasks/t/state"]
+    assert world.noted("reply.refused") == ["response_topic"]
+
+
+def test_cancel(world: World) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.take()
+    world.receive("tasks/t/cancel", {"reason": "not needed"})
+    (stop,) = world.take("/stop")
+    assert (stop.topic, stop.durable) == ("proplets/p/tasks/t/stop", True)
+    assert json.loads(stop.payload) == {"v": 1, "attempt": 1, "reason": "cancelled"}
+    (state,) = world.take("/state")
+    assert (state.retain, state.expiry_s) == (True, STATE_KEPT_S)
+    assert world.state("t")["message"] == "not needed"
+    assert not world.timers.keys() - {"prune"}
+    world.receive("tasks/t/cancel")
+    assert world.take() == []
+    assert world.noted("cancel.ignored") == ["task_ended"]
+
+
+def test_cancel_before_any_proplet_has_it(world: World) -> None:
+    world.launch("t", proplet="p")
+    world.receive("tasks/t/cancel")
+    assert world.take("/stop") == []
+    assert world.state("t")["state"] == "cancelled"
+    world.presence("p")
+    assert world.take("/start") == []
+
+
+@pytest.mark.parametrize("what", ["cancel", "resend"])
+def test_orders_for_a_task_that_is_not(world: World, what: str) -> None:
+    world.receive(f"tasks/t/{what}")
+    assert world.shown()["refusals"] == {"unknown_task": 1}
+    assert world.shown()["last_refusal"].startswith(f"tasks/t/{what}: unknown_task (205)")
+
+
+def test_a_cancel_that_is_malformed(world: World) -> None:
+    world.launch("t")
+    world.receive("tasks/t/cancel", b"{")
+    assert world.state("t")["state"] == "queued"
+    assert world.shown()["refusals"] == {"malformed": 1}
+
+
+def test_resend_is_passed_on(world: World) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.receive("tasks/t/resend")
+    assert world.take("/resend") == []
+    assert world.noted("resend.ignored") == ["dispatched"]
+    world.report("p", "t", 1, "succeeded")
+    world.restart()
+    world.receive("tasks/t/resend")
+    (order,) = world.take("/resend")
+    assert (order.topic, order.payload) == ("proplets/p/tasks/t/resend", b"")
+
+
+def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) -> None:
+    for number, payload in enumerate([json.dumps(JOB).encode(), b"\xff"]):
+        world.order("jobs/start", payload, receipt=f"r{number}")
+        assert world.asked.pop() == Acknowledge(f"r{number}")
+
+
+def test_reports_are_answered(world: World) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.take()
+
+    def stop(proplet: str, attempt: int, status: str) -> list[tuple[str, Any]]:
+        world.report(proplet, "t", attempt, status)
+        return [(topic, body["reason"]) for topic, body in world.bodies("/stop")]
+
+    assert stop("p", 1, "running") == []
+    assert stop("q", 1, "running") == [("proplets/q/tasks/t/stop", "stale")]
+    assert stop("p", 2, "succeeded") == [("proplets/p/tasks/t/stop", "stale")]
+    assert world.state("t")["state"] == "running"
+    recorded = [("proplets/p/tasks/t/stop", "recorded")]
+    assert stop("p", 1, "succeeded") == recorded
+    assert stop("p", 1, "succeeded") == recorded
+    assert stop("p", 1, "failed") == recorded
+    assert stop("p", 1, "progress") == []
+    assert stop("q", 1, "succeeded") == [("proplets/q/tasks/t/stop", "stale")]
+    assert world.state("t")["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("cancel", "cancelled"), ("expire", "expired")]
+)
+def test_reports_after_an_end_that_the_manager_decided(
+    world: World, end: str, reason: str
+) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p", deadline_s=10)
+    if end == "cancel":
+        world.receive("tasks/t/cancel")
+    world.wait(10)
+    world.take()
+    world.report("p", "t", 1, "running")
+    world.report("p", "t", 1, "failed")
+    assert [body["reason"] for _, body in world.bodies("/stop")] == [reason, "recorded"]
+
+
+def test_a_report_of_a_task_that_is_not(world: World) -> None:
+    world.report("p", "t", 3, "succeeded")
+    assert world.bodies("/stop") == [
+        ("proplets/p/tasks/t/stop", {"v": 1, "attempt": 3, "reason": "stale"})
+    ]
+
+
+def test_progress_is_shown(world: World) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.report("p", "t", 1, "progress", progress={"step": 3}, usage={"wall_s": 1.5})
+    world.wait(4)
+    world.report("p", "t", 1, "progress")
+    state = world.state("t")
+    assert (state["state"], state["progress"], state["usage"]) == (
+        "running", {"step": 3}, {"wall_s": 1.5},
+    )  # fmt: skip
+    assert state["durations"]["running_s"] == 4
+
+
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        ("proplets/p/tasks/t/report", b"{}"),
+        ("proplets/p/presence", b"nonsense"),
+        ("proplets/p/presence", {"proplet_id": "q", "status": "online", "boot_id": "b"}),
+        ("proplets/p/telemetry", {"load": -1}),
+    ],
+)
+def test_what_a_proplet_says_wrongly_is_refused(world: World, topic: str, body: Any) -> None:
+    with pytest.raises(Refused):
+        world.receive(topic, body)
+
+
+def test_a_presence_that_was_cleared(world: World) -> None:
+    world.receive("proplets/p/presence", b"")
+    assert world.all("proplet") == {}
+
+
+def test_reload(world: World) -> None:
+    world.receive("workloads/reload", {"reload_id": "x1"})
+    assert world.asked == [ReadBindings("x1")]
+    world.handle(BindingsRead(world.at, bindings_of(EACH_BINDING.replace("jobs/", "w/")), "x1"))
+    assert world.asked[-1] == ApplyBindings(
+        launches_gone=("jobs/start",), forwards_gone=("jobs/+/results/+",), reload_id="x1"
+    )
+    assert world.take("workloads/state") == []
+    world.handle(BindingsApplied(world.at, "x1"))
+    shown = world.shown()
+    assert shown["reload_id"] == "x1"
+    assert shown["bindings"][0]["launches"] == ["w/start"]
+    assert shown["bindings"][0]["forwards"] == ["w/+/results/+ -> results"]
+    world.receive("jobs/start", JOB)
+    assert not world.all("task")
+    world.receive("w/start", JOB)
+    assert len(world.all("task")) == 2
+
+
+def test_a_refused_reload_leaves_the_old_in_force(world: World) -> None:
+    world.handle(BindingsRefused(world.at, "a.toml:3: wrong", "x2"))
+    assert (world.shown()["refused"], world.shown()["reload_id"]) == ("a.toml:3: wrong", "x2")
+    world.receive("jobs/start", JOB)
+    assert len(world.all("task")) == 2
+    world.handle(BindingsRead(world.at, bindings_of(EACH_BINDING), "x3"))
+    world.handle(BindingsApplied(world.at, "x3"))
+    assert "refused" not in world.shown()
+
+
+def test_subscriptions_that_the_broker_refuses_are_shown(world: World) -> None:
+    world.handle(BindingsApplied(world.at, "x1", "not authorized"))
+    assert world.shown()["refused"] == "not authorized"
+
+
+def test_a_reload_order_that_is_malformed(world: World) -> None:
+    world.receive("workloads/reload", b"")
+    assert world.asked == []
+    assert world.shown()["refusals"] == {"malformed": 1}
+
+
+def test_forwards_that_were_dropped_are_shown(world: World) -> None:
+    world.handle(ForwardDropped(world.at, "forward_too_large", "a -> b: 5 MB"))
+    assert world.shown()["refusals"] == {"forward_too_large": 1}
+    assert world.shown()["last_refusal"] == "a -> b: 5 MB"
+
+
+def test_a_flood_of_bad_orders_is_no_flood_of_states(world: World) -> None:
+    for _ in range(100):
+        world.receive("jobs/start", b"")
+    assert len(world.take("workloads/state")) == 1
+    world.wait(1)
+    assert len(world.take("workloads/state")) == 1
+    assert world.shown()["refusals"] == {"malformed": 100}
+
+
+def test_ended_tasks_are_forgotten_after_a_week(world: World) -> None:
+    world.launch("t", proplet="p", deadline_s=1)
+    world.launch("u", proplet="p", deadline_s=604_800)
+    world.wait(1)
+    world.wait(STATE_KEPT_S - 10)
+    assert world.all("ended").keys() == {"t"}
+    world.wait(7200)
+    assert world.all("ended").keys() == {"u"}
+    assert world.retained["tasks/t/state"] == b""
+
+
+def test_ended_tasks_are_bounded(world: World) -> None:
+    for i in range(MAX_ENDED + 2):
+        task = new_task(TaskRequest(task_id=f"t{i}", image=IMAGE), None, world.at)
+        world.states.setdefault("ended", {})[task.id] = task
+    world.wait(3600)
+    assert len(world.all("ended")) == MAX_ENDED
+    assert "t1" not in world.all("ended")
+    assert "t2" in world.all("ended")
+
+
+def test_timers_of_tasks_that_are_gone_do_nothing(world: World) -> None:
+    world.launch("t", proplet="p", deadline_s=10)
+    world.receive("tasks/t/cancel")
+    world.take()
+    world.timers["task t"] = world.at
+    world.wait(0)
+    assert world.take() == []
+
+
+def test_a_timer_that_comes_early_is_set_again(world: World) -> None:
+    world.launch("t", proplet="p", deadline_s=10)
+    deadline = world.timers["task t"]
+    world.timers["task t"] = world.at
+    world.wait(0)
+    assert world.timers["task t"] == deadline
+    assert world.state("t")["state"] == TaskStatus.QUEUED
