@@ -5,6 +5,7 @@ rights, sees what the manager's users publish, and publishes what they may or ma
 """
 
 import queue
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -209,6 +210,23 @@ def test_proplet_writes_as_itself_alone(port: int) -> None:
         witness.publish(["the/end"])
         arrived = witness.received_until("the/end")
     assert arrived == own
+
+
+def test_proplet_reads_its_orders_and_what_all_may_read(port: int) -> None:
+    """Nobody else's orders, and no updates; a model's topic opens its siblings (WIRE-082)."""
+    everyones = named_by_table({"anyone"}, write=False) | {
+        topic_of(each) for each in ROUND_TOPICS if "anyone" in each.readers
+    }
+    own = named_by_table({"proplet"}, write=False) | {"meters/north/table"}
+    last = "proplets/p1/tasks/r1:p1/stop"
+    with connected("witness", port) as witness, connected("p1", port) as proplet:
+        proplet.subscribe("#")
+        others = {topic.replace("p1", "p2") for topic in own} - own
+        witness.publish([topic for topic in (*PROBES, *sorted(others)) if topic != last])
+        witness.publish([last])
+        arrived = proplet.received_until(last) | {last}
+    others_public = {each for each in PROBES if re.match(r"blobs/|proplets/[^/]+/presence", each)}
+    assert arrived == everyones | own | others_public | {"fl/models/publish", "fl/models/rollback"}
 
 
 def test_bindings_alone_give_the_manager_rights(workloads: WorkloadTopics) -> None:

@@ -229,7 +229,7 @@ def test_effects_left_by_a_crash_are_done_after_the_start(house: House) -> None:
 def test_a_message_is_acknowledged_only_after_its_commit(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the commit fails the message is not acknowledged, so that it comes again."""
+    """If the commit fails the message is not acknowledged, so that it comes again (WIRE-016)."""
     house.build()
     acknowledged: list[Any] = []
     monkeypatch.setattr(house.session, "ack", acknowledged.append)
@@ -259,7 +259,7 @@ def test_a_core_that_raises_sets_the_event_aside(house: House) -> None:
 
 
 def test_refused_and_undecodable_messages_are_counted(house: House) -> None:
-    """Neither a refusal nor a decoder that raises stops the service."""
+    """Neither a refusal nor a decoder that raises stops the service (WIRE-020, WIRE-022)."""
     house.start()
     house.expect(("up", b"1"))
     house.say(b"bad")
@@ -294,7 +294,7 @@ def test_timers_fire_once_and_survive_a_restart(house: House) -> None:
 
 
 def test_retained_topics_are_published_again_after_a_reconnect(house: House) -> None:
-    """A broker that forgot everything gets the owner's retained topics back."""
+    """A broker that forgot everything gets the owner's retained topics back (WIRE-008)."""
     house.start()
     house.expect(("up", b"1"))
     house.say(b"hi")

@@ -36,7 +36,7 @@ def blob(folder: Path, size: int) -> Path:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_blob_arrives_whole(memory: MemoryBroker, tmp_path: Path, size: int) -> None:
-    """A reader gets the owner's bytes, whatever their number (BLOB rules)."""
+    """A reader gets the owner's bytes, whatever their number (BLOB-003)."""
     session = memory.session()
     session.start()
     path = blob(tmp_path, size)
@@ -52,7 +52,7 @@ def test_a_blob_arrives_whole(memory: MemoryBroker, tmp_path: Path, size: int) -
 
 
 def test_withdrawing_clears_every_topic(memory: MemoryBroker, tmp_path: Path) -> None:
-    """Nothing of a withdrawn blob stays on the broker."""
+    """Nothing of a withdrawn blob stays on the broker (BLOB-006)."""
     session = memory.session()
     session.start()
     path = blob(tmp_path, 3 * CHUNK_BYTES)
@@ -64,7 +64,7 @@ def test_withdrawing_clears_every_topic(memory: MemoryBroker, tmp_path: Path) ->
 
 
 def test_a_wrong_chunk_is_found(memory: MemoryBroker, tmp_path: Path) -> None:
-    """A blob with a wrong chunk leaves no file, and the message names the blob."""
+    """A blob with a wrong chunk leaves no file, and the message names the blob (BLOB-005)."""
     session = memory.session()
     session.start()
     path = blob(tmp_path, 2 * CHUNK_BYTES)
@@ -78,7 +78,7 @@ def test_a_wrong_chunk_is_found(memory: MemoryBroker, tmp_path: Path) -> None:
 
 
 def test_a_missing_chunk_is_named(memory: MemoryBroker, tmp_path: Path) -> None:
-    """A chunk that does not come ends the fetch with its number."""
+    """A chunk that does not come ends the fetch with its number (BLOB-005)."""
     session = memory.session()
     session.start()
     path = blob(tmp_path, 2 * CHUNK_BYTES)
@@ -90,7 +90,7 @@ def test_a_missing_chunk_is_named(memory: MemoryBroker, tmp_path: Path) -> None:
 
 
 def test_payloads_come_inline_or_as_a_blob(memory: MemoryBroker, tmp_path: Path) -> None:
-    """A reader need not know how large a payload is."""
+    """A reader need not know how large a payload is (BLOB-002)."""
     session = memory.session()
     session.start()
     fetcher = Fetcher(session)
@@ -142,7 +142,7 @@ def test_side_by_side_over_a_real_broker(real: Session, tmp_path: Path) -> None:
 
 
 def test_what_is_larger_than_a_packet_is_refused_before_sending(real: Session) -> None:
-    """The broker's packet limit is known from its greeting; the connection stands."""
+    """The broker's packet limit is known from its greeting; the connection stands (WIRE-019)."""
     with pytest.raises(BrokerRefused, match="the broker allows 4194304"):
         send_all(real, [Publish("big", bytes(4_194_304))], 10)
     send_all(real, [Publish("fits", bytes(4_194_304 - 1024))], 10)

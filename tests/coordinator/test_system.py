@@ -37,7 +37,10 @@ def stage(broker: Any, tmp_path: Path) -> Iterator[Stage]:
 
 
 def test_the_round_of_the_sketch_in_json(stage: Stage) -> None:
-    """A round by hand: JSON in, the weighted average out, outcome and model retained."""
+    """A round by hand: JSON in, the weighted average out, outcome and model retained.
+
+    (UPDATE-003, ROUND-020)
+    """
     stage.present(*TRIO)
     stage.send("fl/models/publish", SEED_MODEL)
     stage.index(lambda index: "global_model" in index.models)
@@ -64,7 +67,10 @@ def test_the_round_of_the_sketch_in_json(stage: Stage) -> None:
 
 @pytest.mark.parametrize("size", [1_000, 600_000], ids=["inline", "blob"])
 def test_a_binary_round(stage: Stage, size: int) -> None:
-    """Safetensors in, safetensors out; above 1 MB everything travels as blobs."""
+    """Safetensors in, safetensors out; above 1 MB everything travels as blobs.
+
+    (BLOB-001, MODEL-004)
+    """
     rng = np.random.default_rng(3)
     stage.present(*TRIO)
     base = {"w": rng.random(size, np.float32), "b": rng.random((2, 3), np.float32)}

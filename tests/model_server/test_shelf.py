@@ -141,7 +141,7 @@ def test_the_next_version_is_accepted() -> None:
     ],
 )
 def test_a_wrong_request_is_refused(request_: dict[str, Any], reason: str) -> None:
-    """It is named in the index, its file goes, and nothing else changes (MODEL-030 ff.)."""
+    """It is named in the index, its file goes, and nothing else changes (MODEL-030, MODEL-032)."""
     room = Room()
     room.fill(3)
     before = room.index.models
@@ -202,7 +202,7 @@ def test_old_versions_go_but_not_the_first_nor_open_rounds_bases() -> None:
 
 
 def test_only_the_last_refusals_are_told() -> None:
-    """Twenty."""
+    """Twenty (MODEL-034)."""
     room = Room()
     for number in range(25):
         room.happen(SubmissionUnreadable(1.0, BAD_MODEL, f"number {number}"))

@@ -26,7 +26,7 @@ SKETCH = b"""{
 
 
 def test_the_sketched_start_is_read() -> None:
-    """With its defaults: a round that its time ends with fewer than k fails."""
+    """With its defaults: a round that its time ends with fewer than k fails (ROUND-001)."""
     start = RoundStart.decode(SKETCH)
     assert start.participants == ("proplet-1", "proplet-2", "proplet-3")
     assert (start.k_of_n, start.timeout_s, start.on_timeout) == (3, 30.0, OnTimeout.FAIL)
@@ -50,7 +50,7 @@ def test_the_sketched_start_is_read() -> None:
     ],
 )
 def test_a_wrong_start_is_refused(old: bytes, new: bytes) -> None:
-    """Every field is checked."""
+    """Every field is checked (ROUND-001)."""
     with pytest.raises(Refused):
         RoundStart.decode(SKETCH.replace(old, new))
 
@@ -78,7 +78,7 @@ def test_the_index_finds_a_version_by_its_topic() -> None:
 
 
 def test_a_model_topic_is_taken_apart_at_its_last_version() -> None:
-    """Names have underscores themselves."""
+    """Names have underscores themselves (MODEL-001)."""
     assert topics.MODEL.match("fl/models/global_model_v12") == {
         "name": "global_model",
         "version": "12",
@@ -91,7 +91,7 @@ def test_a_model_topic_is_taken_apart_at_its_last_version() -> None:
 
 
 def test_refusals_have_numbers_and_names_of_their_own() -> None:
-    """3xx, none twice, all in the list."""
+    """3xx, none twice, all in the list (WIRE-021)."""
     every = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
     assert set(every) == set(refusals.ROUND_REFUSALS)
     assert len({each.code for each in every}) == len({each.name for each in every}) == len(every)

@@ -28,7 +28,7 @@ DIGEST = "ab" * 32
 
 
 def test_the_sketched_model_is_read_and_written_as_it_is() -> None:
-    """JSON keeps its keys, its numbers and its order."""
+    """JSON keeps its keys, its numbers and its order (MODEL-002)."""
     payload = b'{"w":[0.12,-0.05,1.01],"b":0.33,"version":3}'
     model = parse_model(payload)
     assert model.form is ModelForm.JSON
@@ -47,7 +47,7 @@ def test_json_numbers_come_back_as_they_were(w: list[float], b: float) -> None:
 
 
 def test_safetensors_keep_types_and_metadata() -> None:
-    """The form that it came in stays."""
+    """The form that it came in stays (MODEL-002)."""
     content = encode_safetensors({"w": np.ones((2, 2), "<f2")}, {"architecture": "mlp:2,2"})
     model = parse_model(content)
     assert (model.form, model.metadata) == (ModelForm.SAFETENSORS, {"architecture": "mlp:2,2"})
@@ -76,7 +76,7 @@ def test_safetensors_keep_types_and_metadata() -> None:
     ],
 )
 def test_a_wrong_model_is_refused(payload: bytes, refusal: Any, says: str) -> None:
-    """Each with its own reason."""
+    """Each with its own reason (MODEL-002)."""
     with pytest.raises(Refused) as caught:
         parse_model(payload)
     assert caught.value.refusal is refusal
@@ -104,7 +104,10 @@ def test_tensors_must_be_floats_and_not_too_many() -> None:
 
 
 def test_json_is_told_from_binary() -> None:
-    """By the first bytes alone; a header of 123 bytes begins with a brace too."""
+    """By the first bytes alone; a header of 123 bytes begins with a brace too.
+
+    (MODEL-002, UPDATE-001)
+    """
     assert is_json(b' \n {"w":1}')
     assert not is_json((123).to_bytes(8, "little") + b" " * 123)
     assert not is_json(b"\x85\xa8round_id")
@@ -134,7 +137,7 @@ def test_a_label_is_read_from_either_form() -> None:
 
 
 def test_a_model_without_a_label_is_version_0_of_the_default() -> None:
-    """So ``mosquitto_pub -f`` of any model begins a lineage."""
+    """So ``mosquitto_pub -f`` of any model begins a lineage (MODEL-020)."""
     for form in ModelForm:
         assert read_label(form, {}) == ModelLabel(name="global_model", version=0)
     assert "metrics" not in with_label(ModelForm.JSON, {}, ModelLabel())

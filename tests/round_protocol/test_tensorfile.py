@@ -156,7 +156,7 @@ def test_a_damaged_header_never_leads_astray(tensors: dict[str, Any], data: st.D
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, BLOCK_BYTES // 4, BLOCK_BYTES // 4 + 2])
 def test_what_is_not_finite_is_refused_in_any_block(bad: float, place: int) -> None:
-    """NaN and infinity are found wherever they are."""
+    """NaN and infinity are found wherever they are (MODEL-011)."""
     array = np.zeros(BLOCK_BYTES // 4 + 3, "<f4")
     check_finite("w", array)
     array[place] = bad

@@ -63,7 +63,7 @@ def test_both_forms_say_the_same(wrap: Any) -> None:
 
 
 def test_metrics_that_are_no_finite_numbers_are_left_out() -> None:
-    """They are for people; they never spoil an update (UPDATE-003)."""
+    """They are for people; they never spoil an update (UPDATE-005)."""
     metrics = {
         "good": 1,
         "nan": float("nan"),
@@ -115,7 +115,7 @@ def test_metrics_that_are_no_finite_numbers_are_left_out() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_update_is_refused(payload: bytes, refusal: Any, says: str) -> None:
-    """Each with its own reason (UPDATE-004)."""
+    """Each with its own reason (UPDATE-001, UPDATE-002, UPDATE-005)."""
     with pytest.raises(Refused) as caught:
         parse_update(payload)
     assert caught.value.refusal is refusal
