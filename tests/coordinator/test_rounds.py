@@ -369,6 +369,15 @@ def test_what_comes_after_the_close_is_late() -> None:
     assert world.told("fl/rounds/r/complete") == told
 
 
+def test_what_comes_after_a_failure_is_late() -> None:
+    """Although the quorum has room for it."""
+    world = World()
+    world.open(k=2, timeout_s=5.0)
+    world.pass_time(5.0)
+    world.arrive("a")
+    assert (world.state().updates, world.state().refusals) == (0, {"late": 1})
+
+
 def test_an_update_of_a_round_that_nobody_started_is_dropped() -> None:
     """And counted on the coordinator's own state (ROUND-011)."""
     world = World()
