@@ -281,6 +281,11 @@ class Proplet(RuleBasedStateMachine):
             self.reconnect()
         running = {key for key, task in self.world.all("task").items() if task.phase.present}
         told = {(key, self.world.get("task", key).attempt) for key in running}
+        near = {
+            (key, held.attempt)
+            for key, held in self.world.all("task").items()
+            if held.phase is Phase.SENDING and held.tries < 3 and held.deadline > self.now + 30
+        }
         for _ in range(100):
             for effect in list(self.begun):
                 self.begun.remove(effect)
@@ -292,6 +297,7 @@ class Proplet(RuleBasedStateMachine):
                     self.do(StopArrived(self.now, task_id, attempt, StopReason.RECORDED))
             self.wait(3.0)
         assert all(self.attempts[key].final for key in told)
+        assert all(self.attempts[key].final == {"succeeded"} for key in near)
         self.wait(TOMBSTONE_S)
         self.wait(TOMBSTONE_S)
         assert self.world.all("task") == {}

@@ -154,6 +154,65 @@ def test_starting_with_too_much_memory_is_refused(run: RunGuest) -> None:
     assert outcome.reason is FailureReason.MEMORY_LIMIT
 
 
+_GROW = "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
+
+
+@pytest.mark.parametrize(
+    ("module", "reason", "said"),
+    [
+        ("(memory 40) (memory 40)", "memory_limit", "5.0 MiB"),
+        ("(memory i64 1)", "memory_limit", "62.6 MiB"),
+        ("(memory 1 60000 shared)", "image_refused", "shared"),
+        ("(memory 1 2)", "trap", "unreachable"),  # the module's own maximum
+        ("(memory 1) (table 100000000 funcref)", "image_refused", "table"),
+    ],
+)
+def test_memory_of_every_kind_is_limited(
+    run: RunGuest, module: str, reason: str, said: str
+) -> None:
+    """Several memories, 64-bit ones, shared ones, tables."""
+    grow = _GROW.format(pages=1000)
+    if "i64" in module:
+        grow = grow.replace("i32", "i64")
+    wasm = wat2wasm(f'(module {module} (func (export "_start") {grow}))')
+    outcome = run(wasm, memory_mb=4)
+    assert outcome.reason is FailureReason(reason)
+    assert said in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("memories", "body", "traps"),
+    [
+        ("(memory $a 20) (memory $b 20)", """(i32.store $b (i32.const 100) (i32.const 4))
+          (if (i32.load $a (i32.const 100)) (then unreachable))""", False),
+        ("(memory 0)", """(drop (memory.grow (i32.const 1)))
+          (i32.store (i32.const 65532) (i32.const 1))""", False),
+        ("(memory 0)", "(i32.store (i32.const 0) (i32.const 1))", True),
+        ("(memory i64 1)", "(drop (i64.load (i64.const 0x7000000000000)))", True),
+        ("(memory 2)", "(memory.fill (i32.const 131071) (i32.const 1) (i32.const 2))", True),
+        ("(memory 2)", "(memory.fill (i32.const 131071) (i32.const 1) (i32.const 1))", False),
+    ],
+)  # fmt: skip
+def test_memory_is_where_it_should_be(
+    run: RunGuest, memories: str, body: str, *, traps: bool
+) -> None:
+    """Memories are apart, end where they end, and begin empty where they are."""
+    wasm = wat2wasm(f'(module {memories} (func (export "_start") {body}))')
+    assert run(wasm, memory_mb=4).reason is (FailureReason.TRAP if traps else None)
+
+
+def test_all_of_32_bit_memory_can_be_had(run: RunGuest) -> None:
+    """Four GiB of address space cost nothing until they are used."""
+    body = "(i32.store (i32.const -4) (i32.const 1))"
+    wasm = wat2wasm(
+        f'(module (memory 1) (func (export "_start") {_GROW.format(pages=65535)} {body}))'
+    )
+    outcome = run(wasm, memory_mb=4096)
+    assert outcome.reason is None
+    assert outcome.usage.memory_mb is not None
+    assert outcome.usage.memory_mb < 60
+
+
 def test_an_address_out_of_bounds_traps(run: RunGuest) -> None:
     """The reservation around linear memory is not accessible."""
     outcome = run(guests.build("(drop (i32.load (i32.const -4)))"))
