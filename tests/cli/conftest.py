@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,3 +68,32 @@ def broker(request: pytest.FixtureRequest, state: StateDir) -> Iterator[BrokerPl
         assert wait_open(plan.host, plan.port, 15)
         yield plan
         process.terminate()
+
+
+def start(*args: object) -> subprocess.Popen[str]:
+    """A `roost` process of its own."""
+    argv = [sys.executable, "-m", "roost.cli", *map(str, args)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def up(state: StateDir, *args: object) -> Iterator[dict[str, Any]]:
+    """A running `roost up`; its `ready` event and the pid of each service."""
+    process = start("up", "--json", "--state", state.root, *args)
+    pids: dict[str, int] = {}
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            assert "error" not in event, event
+            if event["event"] == "started":
+                pids[event["service"]] = event["pid"]
+            if event["event"] == "ready":
+                break
+        try:
+            yield {**event, "pids": pids, "pid": process.pid}
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            assert process.wait(30) == 130
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())

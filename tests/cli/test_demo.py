@@ -7,9 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from roost.cli.ports import free_port, is_open
 from roost.cli.state import StateDir
 from roost.protocol.round.model import parse_model
 
-from .conftest import BROKERS, Answer
+from .conftest import BROKERS, Answer, start, up
 
 pytestmark = pytest.mark.system
 
@@ -42,36 +40,6 @@ class Demo:
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Its events of one kind."""
         return [event for event in self.events if event.get("event") == kind]
-
-
-def start(*args: object) -> subprocess.Popen[str]:
-    """A `roost` process of its own."""
-    argv = [sys.executable, "-m", "roost.cli", *map(str, args)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def up(state: StateDir, *args: object) -> Iterator[dict[str, Any]]:
-    """A running `roost up`; its `ready` event and the pid of each service."""
-    process = start("up", "--json", "--state", state.root, *args)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    pids: dict[str, int] = {}
-    with process.stdout, process.stderr:
-        for line in process.stdout:
-            event = json.loads(line)
-            assert "error" not in event, event
-            if event["event"] == "started":
-                pids[event["service"]] = event["pid"]
-            if event["event"] == "ready":
-                break
-        try:
-            yield {**event, "pids": pids, "pid": process.pid}
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.stdout.read()
-            assert process.wait(30) == 130
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 
 
 @pytest.fixture(scope="module", params=BROKERS)
@@ -236,8 +204,8 @@ def test_the_demo_does_not_replace_other_data(
 def test_ctrl_c_ends_the_demo_and_all_it_started(state: StateDir) -> None:
     """With 130, and without waiting for the rounds."""
     process = start("demo", "--json", "--rounds", 1000, "--state", state.root)
-    assert process.stdout is not None
-    with process.stdout:
+    with process:
+        assert process.stdout is not None
         for line in process.stdout:
             if json.loads(line).get("event") == "round":
                 break
