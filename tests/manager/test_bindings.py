@@ -117,6 +117,7 @@ def test_nested_defaults() -> None:
     ],
 )  # fmt: skip
 def test_malformed_files(text: str, problems: list[str]) -> None:
+    """Each problem with file and line (BIND-001, BIND-002, BIND-023)."""
     found = problems_of(text)
     assert len(found) == len(problems)
     for line, begin in zip(found, problems, strict=True):
@@ -148,6 +149,7 @@ def test_not_utf8() -> None:
     ],
 )
 def test_launch_topics(topic: str, why: str) -> None:
+    """Neither control topics nor wildcards that MQTT or a launch forbids (BIND-011)."""
     found = problems_of(MINIMAL.replace("a/b", topic))
     assert all(line.startswith("0.toml:1: launch topic ") for line in found)
     assert any(why in line for line in found)
@@ -179,6 +181,7 @@ def test_launch_topics(topic: str, why: str) -> None:
     ],
 )  # fmt: skip
 def test_tasks_that_no_message_could_make_right(old: str, new: str, problem: str) -> None:
+    """They are refused at once, by line (BIND-012, BIND-013, BIND-023)."""
     found = problems_of(MINIMAL.replace(old, new))
     assert len(found) == 1
     assert found[0].startswith(problem)
@@ -211,12 +214,14 @@ def test_what_a_message_may_still_make_right() -> None:
     ],
 )
 def test_forwards(source: str, to: str, why: str) -> None:
+    """One destination, no control topic, nothing that feeds itself (FWD-009, FWD-010)."""
     found = problems_of(forward(source, to))
     assert found[0].startswith("0.toml:1: ")
     assert why in found[0]
 
 
 def test_forwards_that_feed_each_other() -> None:
+    """The whole way round is named (FWD-010)."""
     chain = forward("a/+", "b/1") + forward("b/+", "c/1") + forward("c/+", "a/1")
     assert problems_of(chain) == [
         "0.toml:1: this forward feeds itself: a/+ -> b/1; b/+ -> c/1; c/+ -> a/1",
@@ -232,6 +237,7 @@ def test_a_loop_beside_a_chain_is_found_and_the_chain_is_not_blamed() -> None:
 
 
 def test_forwards_that_overlap() -> None:
+    """A broker would deliver two copies (FWD-010)."""
     (found,) = problems_of(forward("a/+", "x"), forward("a/b", "y"))
     assert found.startswith("1.toml:1: forward from 'a/b' overlaps 'a/+' (0.toml:1)")
     (found,) = problems_of(forward("a/+", "x"), forward("a/+", "x"))
@@ -240,6 +246,7 @@ def test_forwards_that_overlap() -> None:
 
 
 def test_launch_topics_that_overlap() -> None:
+    """One message may obey one rule only (BIND-011)."""
     (found,) = problems_of(MINIMAL, MINIMAL.replace("a/b", "a/+"))
     assert found.startswith("1.toml:1: launch topic 'a/+' overlaps 'a/b' (0.toml:1)")
     assert len(bindings_of(MINIMAL, MINIMAL.replace("a/b", "a/c")).launches) == 2
@@ -250,6 +257,7 @@ def test_a_topic_may_launch_and_be_forwarded() -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
+    """All TOML files are one set (BIND-001)."""
     (tmp_path / "b.toml").write_text(forward("a/+", "x"))
     (tmp_path / "a.toml").write_text(MINIMAL)
     (tmp_path / "notes.txt").write_text("not a binding")
@@ -258,6 +266,7 @@ def test_folder(tmp_path: Path) -> None:
 
 
 def test_folder_with_problems_names_them_all(tmp_path: Path) -> None:
+    """One bad file refuses the set (BIND-001)."""
     (tmp_path / "a.toml").write_text("x = 1\n" + MINIMAL)
     (tmp_path / "b.toml").write_text(forward("a/+", "a/b"))
     (tmp_path / "c.toml").mkdir()

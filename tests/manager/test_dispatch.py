@@ -22,6 +22,7 @@ def stops(world: World) -> list[tuple[str, int, str]]:
 
 
 def test_a_pinned_task_goes_to_its_proplet_at_once(world: World) -> None:
+    """Its start says what to run and how long (TASK-001, TASK-012)."""
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=100, env={"A": "b"})
     (order,) = world.take("/start")
@@ -34,6 +35,7 @@ def test_a_pinned_task_goes_to_its_proplet_at_once(world: World) -> None:
 
 
 def test_a_pinned_task_waits_for_its_proplet(world: World) -> None:
+    """Being away is no failure; its time runs from the launch (TASK-002, TASK-015)."""
     world.presence("other")
     world.launch("t", proplet="p", deadline_s=100)
     state = world.state("t")
@@ -48,6 +50,7 @@ def test_a_pinned_task_waits_for_its_proplet(world: World) -> None:
 
 
 def test_a_pinned_task_expires_without_its_proplet(world: World) -> None:
+    """At its deadline, with a message that names it (TASK-015, TASK-017)."""
     world.launch("t", proplet="p", deadline_s=100)
     world.wait(99)
     assert world.state("t")["state"] == "queued"
@@ -60,6 +63,7 @@ def test_a_pinned_task_expires_without_its_proplet(world: World) -> None:
 
 
 def test_a_retained_presence_is_reason_enough_to_try(world: World) -> None:
+    """For a pinned task, not for one that looks for a proplet (TASK-025)."""
     world.presence("p", retain=True)
     world.launch("t", proplet="p")
     world.launch("s")
@@ -96,6 +100,7 @@ def test_last_will(world: World) -> None:
 
 
 def test_silence_for_30_s_is_offline(world: World) -> None:
+    """Exactly 30 s of it (TASK-025)."""
     world.presence("p")
     world.wait(29.5)
     world.launch("t", proplet="p")
@@ -105,6 +110,7 @@ def test_silence_for_30_s_is_offline(world: World) -> None:
 
 
 def test_telemetry_is_a_life_sign(world: World) -> None:
+    """As good as a presence (TASK-025)."""
     world.presence("p")
     world.wait(29)
     world.telemetry("p")
@@ -114,12 +120,14 @@ def test_telemetry_is_a_life_sign(world: World) -> None:
 
 
 def test_retained_telemetry_is_none(world: World) -> None:
+    """It may be old (TASK-025)."""
     world.telemetry("p", retain=True)
     world.launch("t", proplet="p")
     assert starts(world) == []
 
 
 def test_start_is_sent_again_until_accepted(world: World) -> None:
+    """After 2, 4, 8 s and so on (TASK-012)."""
     world.presence("p")
     world.launch("t", proplet="p")
     assert starts(world) == [("p", 1)]
@@ -135,6 +143,7 @@ def test_start_is_sent_again_until_accepted(world: World) -> None:
 
 
 def test_start_is_sent_again_when_the_proplet_starts_again(world: World) -> None:
+    """At once, by its boot id (TASK-027)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.report("p", "u", 1, "running")
@@ -144,6 +153,7 @@ def test_start_is_sent_again_when_the_proplet_starts_again(world: World) -> None
 
 
 def test_a_selector_task_goes_where_the_labels_are(world: World) -> None:
+    """All labels must be there (TASK-001)."""
     world.presence("a", labels={"zone": "attic"})
     world.presence("b", labels={"zone": "cellar", "gpu": "no"})
     world.telemetry("without-presence")
@@ -156,6 +166,7 @@ def test_a_selector_task_goes_where_the_labels_are(world: World) -> None:
 
 
 def test_selector_tasks_are_spread(world: World) -> None:
+    """To the proplet with the fewest tasks (TASK-001)."""
     for proplet in ("c", "a", "b"):
         world.presence(proplet)
     world.launch("pinned", proplet="a")
@@ -177,6 +188,7 @@ def test_one_message_spreads_its_tasks_too() -> None:
 
 
 def test_a_lease_ends_30_s_after_the_last_life_sign(world: World) -> None:
+    """Then another proplet gets the next attempt (TASK-014)."""
     world.presence("a")
     world.launch("t")
     world.report("a", "t", 1, "running")
@@ -206,6 +218,7 @@ def test_a_lost_task_waits_until_someone_can_take_it(world: World) -> None:
 
 
 def test_a_pinned_task_has_no_lease(world: World) -> None:
+    """It waits until its deadline (TASK-015)."""
     world.presence("a")
     world.launch("t", proplet="a")
     world.report("a", "t", 1, "running")
@@ -214,6 +227,7 @@ def test_a_pinned_task_has_no_lease(world: World) -> None:
 
 
 def test_nobodys_silence_counts_while_the_manager_is_cut_off(world: World) -> None:
+    """Nobody could be heard (TASK-014)."""
     world.presence("a")
     world.launch("t")
     world.report("a", "t", 1, "running")
@@ -247,6 +261,7 @@ def test_a_restart_begins_leases_anew(world: World) -> None:
 
 
 def test_a_proplet_that_no_longer_holds_a_task_gets_it_again(world: World) -> None:
+    """After 5 s of grace, as the next attempt (TASK-013)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.report("p", "t", 1, "running")
@@ -260,6 +275,7 @@ def test_a_proplet_that_no_longer_holds_a_task_gets_it_again(world: World) -> No
 
 
 def test_a_proplet_that_does_hold_it_keeps_it(world: World) -> None:
+    """It says so within 5 s (TASK-013)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.report("p", "t", 1, "accepted")
@@ -271,6 +287,7 @@ def test_a_proplet_that_does_hold_it_keeps_it(world: World) -> None:
 
 
 def test_a_task_that_is_lost_too_often_fails(world: World) -> None:
+    """Five times (TASK-016)."""
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=1000)
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -303,6 +320,7 @@ def test_a_proplet_that_holds_what_has_ended_is_told_so(
 
 
 def test_a_proplet_that_holds_what_is_not_its_is_told_so(world: World) -> None:
+    """Attempts that do not count are stopped (TASK-011, TASK-020)."""
     world.presence("p")
     world.launch("t", proplet="p")
     running = [{"task_id": "t", "attempt": 2}, {"task_id": "unknown", "attempt": 3}]

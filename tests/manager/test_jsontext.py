@@ -19,6 +19,7 @@ VALUES = st.recursive(
     "spelled", ["0", "-0", "1", "0.10", "1e2", "1E+2", "-1.50e-07", "9" * 400, "0.1" + "0" * 40]
 )
 def test_numbers_keep_their_spelling(spelled: str) -> None:
+    """Whatever it is (BIND-021)."""
     value = read_object(b'{"n":' + spelled.encode() + b"}")["n"]
     assert isinstance(value, Number)
     assert as_text(value) == spelled
@@ -39,11 +40,13 @@ def test_numbers_keep_their_spelling(spelled: str) -> None:
     ],
 )
 def test_values_as_text(sent: bytes, text: str) -> None:
+    """Text as it is, all else as compact JSON in order (BIND-021)."""
     assert as_text(read_object(b'{"x":' + sent + b"}")["x"]) == text
 
 
 @given(st.dictionaries(st.text(), VALUES))
 def test_compact_means_the_same(message: dict[str, object]) -> None:
+    """As what was sent (BIND-021)."""
     try:
         sent = json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -74,6 +77,7 @@ def test_compact_means_the_same(message: dict[str, object]) -> None:
     ],
 )
 def test_refused(payload: bytes, why: str) -> None:
+    """No object, a name twice, no number, half a character, too deep (BIND-010)."""
     with pytest.raises(Refused) as caught:
         read_object(payload)
     assert caught.value.refusal.name == "malformed"
@@ -81,11 +85,13 @@ def test_refused(payload: bytes, why: str) -> None:
 
 
 def test_as_deep_as_allowed() -> None:
+    """64 levels (BIND-010)."""
     depth = MAX_DEPTH - 1
     read_object(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
 
 
 def test_too_large() -> None:
+    """Above 4 MiB (BIND-010)."""
     with pytest.raises(Refused) as caught:
         read_object(b" " * (MAX_JSON_BYTES + 1))
     assert caught.value.refusal.name == "too_large"

@@ -54,6 +54,7 @@ def each(**changes: Any) -> Expansion:
 
 
 def test_one_task() -> None:
+    """Every text of the task is a template (BIND-012, BIND-013, BIND-017, BIND-022)."""
     expansion = one()
     (request,) = expansion.requests
     assert expansion.key == request.task_id == "r1-7"
@@ -68,6 +69,7 @@ def test_one_task() -> None:
 
 
 def test_a_task_for_each_element() -> None:
+    """Its id is key and element (BIND-013)."""
     expansion = each()
     assert expansion.key == "r1"
     assert [request.task_id for request in expansion.requests] == ["r1:a", "r1:b"]
@@ -107,6 +109,7 @@ def test_a_task_for_each_element() -> None:
     ],
 )
 def test_refused(field: str, value: Any, name: str, why: str) -> None:
+    """With field and line; nothing is launched (BIND-012, BIND-014, BIND-016)."""
     with pytest.raises(Refused) as caught:
         each(**{field: value})
     assert caught.value.refusal.name == name
@@ -115,6 +118,7 @@ def test_refused(field: str, value: Any, name: str, why: str) -> None:
 
 @pytest.mark.parametrize("topic", ["tasks/launch", "proplets/p/x", "workloads/reload", "$SYS/x"])
 def test_an_output_cannot_give_orders(topic: str) -> None:
+    """Not even by the message (TASK-004)."""
     with pytest.raises(Refused, match="Roost's own topics"):
         one(to=topic)
 
@@ -126,16 +130,19 @@ def test_an_output_goes_to_one_topic(topic: str) -> None:
 
 
 def test_a_derived_id_may_be_a_key() -> None:
+    """Experiments have such ids (BIND-012)."""
     assert [r.task_id for r in each(id="exp:1").requests] == ["exp:1:a", "exp:1:b"]
 
 
 def test_fields_may_be_nested() -> None:
+    """`a.b` is field b of object a (BIND-020)."""
     text = ONE_BINDING.replace('key = "{id}-{n}"', 'key = "{job.id}"')
     payload = json.dumps({**MESSAGE, "job": {"id": "j7"}}).encode()
     assert expand(bindings_of(text).launches[0], payload).key == "j7"
 
 
 def test_all_tasks_together_are_bounded() -> None:
+    """64 MiB (BIND-015)."""
     devices = [f"d{i}" for i in range(1000)]
     with pytest.raises(Refused) as caught:
         each(devices=devices, options="x" * 100_000)
@@ -143,6 +150,7 @@ def test_all_tasks_together_are_bounded() -> None:
 
 
 def test_inputs_count_too() -> None:
+    """Text and base64 (BIND-015)."""
     text = EACH_BINDING.replace(
         "[[launch.task.outputs]]",
         '[[launch.task.inputs]]\nname = "t"\ntext = "{options}"\n'

@@ -32,6 +32,7 @@ def replies(world: World) -> list[Any]:
 
 
 def test_launch_by_a_binding(world: World) -> None:
+    """The state names the launching message (TASK-022)."""
     payload = json.dumps(JOB).encode()
     world.presence("a")
     world.receive("jobs/start", payload)
@@ -42,6 +43,7 @@ def test_launch_by_a_binding(world: World) -> None:
 
 
 def test_the_same_bytes_are_ignored(world: World) -> None:
+    """A launch is done once (TASK-007)."""
     world.receive("jobs/start", JOB)
     before = dict(world.states["task"])
     world.take()
@@ -53,6 +55,7 @@ def test_the_same_bytes_are_ignored(world: World) -> None:
 
 
 def test_other_bytes_are_refused_for_ever(world: World) -> None:
+    """Also after the tasks are forgotten, and after a restart (TASK-007)."""
     world.receive("jobs/start", JOB)
     for _ in range(2):
         world.receive("jobs/start", {**JOB, "devices": ["c"]})
@@ -67,6 +70,7 @@ def test_other_bytes_are_refused_for_ever(world: World) -> None:
 
 
 def test_one_space_is_other_bytes(world: World) -> None:
+    """Bytes are compared, not meanings (TASK-007)."""
     world.receive("jobs/start", json.dumps(JOB).encode())
     world.receive("jobs/start", json.dumps(JOB).encode() + b" ")
     assert world.shown()["refusals"] == {"launch_key_reused": 1}
@@ -80,12 +84,14 @@ def test_a_refused_launch_may_be_sent_again(world: World) -> None:
 
 
 def test_a_refusal_changes_nothing_else(world: World) -> None:
+    """All tasks of a message are launched, or none (BIND-015, WIRE-020)."""
     world.receive("jobs/start", {**JOB, "devices": ["a", "b", "b"]})
     assert not world.all("task")
     assert world.timers.keys() == {"prune"}
 
 
 def test_keys_of_two_topics_that_meet_in_a_task() -> None:
+    """A task id is given away once (TASK-008)."""
     other = EACH_BINDING.replace("jobs/", "works/").split("[[forward]]")[0]
     world = make_world(EACH_BINDING, other)
     world.receive("jobs/start", JOB)
@@ -105,6 +111,7 @@ def test_a_topic_that_no_binding_names(world: World) -> None:
 @pytest.mark.parametrize("topic", ["jobs/start", "tasks/launch", "tasks/t/cancel",
                                    "tasks/t/resend", "workloads/reload"])  # fmt: skip
 def test_an_order_that_the_broker_kept_is_refused(world: World, topic: str) -> None:
+    """Whatever order it is (WIRE-007, BIND-010)."""
     world.launch("t", proplet="p")
     world.receive(topic, JOB, retain=True)
     assert world.shown()["refusals"] == {"retained_order": 1}
@@ -113,6 +120,7 @@ def test_an_order_that_the_broker_kept_is_refused(world: World, topic: str) -> N
 
 
 def test_launch_one_task_and_answer(world: World) -> None:
+    """With the correlation data of the request (TASK-006, TASK-007)."""
     request = json.dumps({"task_id": "t", "image": IMAGE}).encode()
     world.order("tasks/launch", request, response_topic=REPLY_TO, correlation=b"\x00c")
     (answer,) = world.take(REPLY_TO)
@@ -139,6 +147,7 @@ def test_launch_one_task_and_answer(world: World) -> None:
     ],
 )  # fmt: skip
 def test_a_launch_that_is_refused_is_answered(world: World, body: Any, code: int, why: str) -> None:
+    """With number and reason (TASK-004, TASK-005, TASK-006)."""
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     world.order("tasks/launch", payload, response_topic=REPLY_TO)
     (answer,) = replies(world)
@@ -151,6 +160,7 @@ def test_a_launch_that_is_refused_is_answered(world: World, body: Any, code: int
     "topic", ["tasks/launch", "replies/x", "replies/a/b/launch", "fleet/x", "replies/+/launch"]
 )
 def test_answers_go_to_the_place_for_answers_only(world: World, topic: str) -> None:
+    """Nobody makes the manager write elsewhere (TASK-006)."""
     request = json.dumps({"task_id": "t", "image": IMAGE}).encode()
     world.order("tasks/launch", request, response_topic=topic)
     assert [message.topic for message in world.take()] == ["tasks/t/state"]
@@ -158,6 +168,7 @@ def test_answers_go_to_the_place_for_answers_only(world: World, topic: str) -> N
 
 
 def test_cancel(world: World) -> None:
+    """It ends at once, its proplet is told, and an ended one stays (TASK-018, TASK-021)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.take()
@@ -175,6 +186,7 @@ def test_cancel(world: World) -> None:
 
 
 def test_cancel_before_any_proplet_has_it(world: World) -> None:
+    """There is nobody to tell (TASK-018)."""
     world.launch("t", proplet="p")
     world.receive("tasks/t/cancel")
     assert world.take("/stop") == []
@@ -185,6 +197,7 @@ def test_cancel_before_any_proplet_has_it(world: World) -> None:
 
 @pytest.mark.parametrize("what", ["cancel", "resend"])
 def test_orders_for_a_task_that_is_not(world: World, what: str) -> None:
+    """They are refused where people look (TASK-019, TASK-051)."""
     world.receive(f"tasks/t/{what}")
     assert world.shown()["refusals"] == {"unknown_task": 1}
     assert world.shown()["last_refusal"].startswith(f"tasks/t/{what}: unknown_task (205)")
@@ -198,6 +211,7 @@ def test_a_cancel_that_is_malformed(world: World) -> None:
 
 
 def test_resend_is_passed_on(world: World) -> None:
+    """For succeeded tasks only (TASK-019)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.receive("tasks/t/resend")
@@ -217,6 +231,7 @@ def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) ->
 
 
 def test_reports_are_answered(world: World) -> None:
+    """Recorded, or stale, however often they come (TASK-011, TASK-020)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.take()
@@ -256,6 +271,7 @@ def test_reports_after_an_end_that_the_manager_decided(
 
 
 def test_a_report_of_a_task_that_is_not(world: World) -> None:
+    """It is stale (TASK-020)."""
     world.report("p", "t", 3, "succeeded")
     assert world.bodies("/stop") == [
         ("proplets/p/tasks/t/stop", {"v": 1, "attempt": 3, "reason": "stale"})
@@ -263,6 +279,7 @@ def test_a_report_of_a_task_that_is_not(world: World) -> None:
 
 
 def test_progress_is_shown(world: World) -> None:
+    """With the durations so far (TASK-021, TASK-022)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.report("p", "t", 1, "progress", progress={"step": 3}, usage={"wall_s": 1.5})
@@ -285,16 +302,19 @@ def test_progress_is_shown(world: World) -> None:
     ],
 )
 def test_what_a_proplet_says_wrongly_is_refused(world: World, topic: str, body: Any) -> None:
+    """Also a presence under another id (TASK-026)."""
     with pytest.raises(Refused):
         world.receive(topic, body)
 
 
 def test_a_presence_that_was_cleared(world: World) -> None:
+    """Nothing is known then (WIRE-009)."""
     world.receive("proplets/p/presence", b"")
     assert world.all("proplet") == {}
 
 
 def test_reload(world: World) -> None:
+    """Shown once messages on the new topics arrive (TASK-050, BIND-003)."""
     world.receive("workloads/reload", {"reload_id": "x1"})
     assert world.asked == [ReadBindings("x1")]
     world.handle(BindingsRead(world.at, bindings_of(EACH_BINDING.replace("jobs/", "w/")), "x1"))
@@ -314,6 +334,7 @@ def test_reload(world: World) -> None:
 
 
 def test_a_refused_reload_leaves_the_old_in_force(world: World) -> None:
+    """And says why (TASK-050, BIND-001)."""
     world.handle(BindingsRefused(world.at, "a.toml:3: wrong", "x2"))
     assert (world.shown()["refused"], world.shown()["reload_id"]) == ("a.toml:3: wrong", "x2")
     world.receive("jobs/start", JOB)
@@ -335,12 +356,14 @@ def test_a_reload_order_that_is_malformed(world: World) -> None:
 
 
 def test_forwards_that_were_dropped_are_shown(world: World) -> None:
+    """By name (TASK-051)."""
     world.handle(ForwardDropped(world.at, "forward_too_large", "a -> b: 5 MB"))
     assert world.shown()["refusals"] == {"forward_too_large": 1}
     assert world.shown()["last_refusal"] == "a -> b: 5 MB"
 
 
 def test_a_flood_of_bad_orders_is_no_flood_of_states(world: World) -> None:
+    """One a second (TASK-051)."""
     for _ in range(100):
         world.receive("jobs/start", b"")
     assert len(world.take("workloads/state")) == 1
@@ -350,6 +373,7 @@ def test_a_flood_of_bad_orders_is_no_flood_of_states(world: World) -> None:
 
 
 def test_ended_tasks_are_forgotten_after_a_week(world: World) -> None:
+    """Their states leave the broker too (TASK-021)."""
     world.launch("t", proplet="p", deadline_s=1)
     world.launch("u", proplet="p", deadline_s=604_800)
     world.wait(1)
@@ -361,6 +385,7 @@ def test_ended_tasks_are_forgotten_after_a_week(world: World) -> None:
 
 
 def test_ended_tasks_are_bounded(world: World) -> None:
+    """The oldest go (TASK-021)."""
     for i in range(MAX_ENDED + 2):
         task = new_task(TaskRequest(task_id=f"t{i}", image=IMAGE), None, world.at)
         world.states.setdefault("ended", {})[task.id] = task

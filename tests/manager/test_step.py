@@ -79,7 +79,7 @@ def events(at: float) -> Iterator[TaskEvent]:
 
 @pytest.mark.parametrize("status", list(TaskStatus))
 def test_nothing_happens_that_the_table_does_not_say(status: TaskStatus) -> None:
-    """The table decides: a row moves to its target, no row changes nothing at all."""
+    """The table decides: a row moves to its target, no row changes nothing at all (TASK-010)."""
     table = {(row.source, row.trigger): row.target for row in TRANSITIONS}
     assert len(table) == len(TRANSITIONS)
     task = at_state(status)
@@ -106,7 +106,7 @@ def lost_often(status: TaskStatus) -> Task:
 
 
 def test_every_row_can_happen() -> None:
-    """No row of the table, and so no arrow of the diagram, is only decoration."""
+    """No row of the table, and so no arrow of the diagram, is only decoration (TASK-010)."""
     going = [status for status in TaskStatus if not status.final]
     tasks = [at_state(status) for status in going] + [lost_often(status) for status in going]
     tasks += [
@@ -120,16 +120,19 @@ def test_every_row_can_happen() -> None:
 
 
 def test_ended_states_have_no_way_out() -> None:
+    """A final state is never left (TASK-010)."""
     assert not any(row.source.final for row in TRANSITIONS)
 
 
 def test_deadline_counts_from_receipt() -> None:
+    """Of the launching message (TASK-002)."""
     task = at_state(TaskStatus.QUEUED)
     assert task.deadline_at == AT + 100
     assert task.wake_at == AT + 100
 
 
 def test_times_are_booked_by_state() -> None:
+    """Each second in one state (TASK-022)."""
     task = new_task(REQUEST, None, AT)
     task = step(task, Assigned(AT + 1, "p")).task
     task = step(task, Reported(AT + 3, "p", report("accepted"))).task
@@ -145,6 +148,7 @@ def test_a_clock_that_goes_back_books_nothing() -> None:
 
 
 def test_start_is_repeated_with_backoff_until_accepted() -> None:
+    """2, 4, 8, 16, then every 30 s (TASK-012)."""
     task = at_state(TaskStatus.DISPATCHED)
     waits = []
     at = AT
@@ -161,6 +165,7 @@ def test_start_is_repeated_with_backoff_until_accepted() -> None:
 
 
 def test_absence_counts_after_accepted_only() -> None:
+    """And after 5 s without better news (TASK-013)."""
     task = at_state(TaskStatus.DISPATCHED)
     assert step(task, Listed(AT, "p", None)).trigger is Trigger.STALE
     task = step(task, Reported(AT, "p", report("accepted"))).task
@@ -174,6 +179,7 @@ def test_absence_counts_after_accepted_only() -> None:
 
 
 def test_lost_is_a_new_attempt_until_it_was_too_often() -> None:
+    """Five attempts (TASK-011, TASK-016)."""
     task = at_state(TaskStatus.QUEUED)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         task = step(task, Assigned(AT, "p")).task

@@ -31,6 +31,7 @@ def filled(text: str, message: dict[str, object], **more: object) -> str:
     ],
 )
 def test_fill(text: str, result: str) -> None:
+    """Message first, then defaults; braces by doubling (BIND-020)."""
     message = {"a": "1", "b": {"c": "deep"}, "x-y_z": "dashed"}
     defaults = {"a": "unused", "d": "by default", "b.none": "inner default",
                 "a.b": "not an object"}  # fmt: skip
@@ -43,6 +44,7 @@ def test_each_is_the_present_element() -> None:
 
 
 def test_a_field_that_is_missing_is_named_with_the_line() -> None:
+    """Field and line (BIND-016)."""
     with pytest.raises(Refused) as caught:
         filled("x {a.b}", {"a": {}})
     assert caught.value.refusal.name == "launch_field"
@@ -67,18 +69,20 @@ def test_a_field_that_is_missing_is_named_with_the_line() -> None:
     ],
 )
 def test_malformed(text: str, why: str) -> None:
+    """No conversions, indices or formats: there is no code (BIND-020, BIND-022)."""
     with pytest.raises(TemplateError, match=why.replace("{", r"\{").replace("}", r"\}")):
         parse(text, "x:1")
 
 
 @given(PLAIN, PLAIN, st.text())
 def test_text_goes_in_unchanged(before: str, after: str, value: str) -> None:
-    """What a field holds is never read as a template itself."""
+    """What a field holds is never read as a template itself (BIND-022)."""
     assert filled(before + "{f}" + after, {"f": value}) == before + value + after
 
 
 @given(st.text())
 def test_doubled_braces_are_literal(text: str) -> None:
+    """Any text can be written (BIND-020)."""
     escaped = text.replace("{", "{{").replace("}", "}}")
     assert filled(escaped, {}) == text
 
