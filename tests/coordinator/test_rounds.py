@@ -51,7 +51,7 @@ def published(effects: list[Any], topic: str) -> list[Publish]:
 
 
 def test_a_round_from_start_to_complete() -> None:
-    """Two of three: averaged, numbered, listed, told (ROUND-015, ROUND-031)."""
+    """Two of three: averaged, numbered, listed, told (ROUND-015, ROUND-031, ROUND-030)."""
     world = World()
     world.open(k=2)
     assert world.state().state is RoundStatus.OPEN
@@ -546,7 +546,7 @@ def test_offline_is_no_failure() -> None:
 
 
 def test_too_few_updates_at_the_timeout_fail_the_round() -> None:
-    """The model is unchanged (ROUND-017)."""
+    """The model is unchanged (ROUND-017, ROUND-033)."""
     world = World()
     world.open(k=2, timeout_s=10.0)
     world.arrive("a")

@@ -4,9 +4,11 @@ import re
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from roost.coordinator.core.outcome import tell_state
+from roost.coordinator.core.state import Policy, Round
 from roost.coordinator.settings import CoordinatorSettings
 from roost.model_server.settings import ModelServerSettings
-from roost.protocol.round.messages import MAX_PARTICIPANTS, ModelName
+from roost.protocol.round.messages import MAX_PARTICIPANTS, ModelName, RoundState, RoundStatus
 from roost.protocol.round.model import MAX_DEPTH
 from roost.protocol.round.tensorfile import MAX_TENSORS
 from roost.protocol.round.topics import MODEL, MODEL_INDEX, MODEL_PUBLISH, MODEL_ROLLBACK
@@ -51,3 +53,12 @@ def test_versions_are_numbers() -> None:
     assert re.fullmatch(r"fl/models/\w+_v999999999", MODEL.format(name="m", version=999_999_999))
     with pytest.raises(ValueError, match="do not make a topic"):
         MODEL.format(name="m", version=1_000_000_000)
+
+
+def test_a_state_names_at_most_fifty_who_are_missing() -> None:
+    """So that a round of thousands fits its retained state (ROUND-030)."""
+    invited = tuple(f"p{number}" for number in range(60))
+    round_ = Round("r", "0" * 64, "fl/models/m_v1", Policy(invited, 60), RoundStatus.OPEN, 0.0)
+    state = RoundState.decode(tell_state(round_, 1.0, 60.0).payload)
+    assert state.missing == invited[:50]
+    assert state.participants == 60

@@ -27,7 +27,7 @@ def test_format_and_match_are_inverse(id_: str) -> None:
 
 @pytest.mark.parametrize("bad", ["", "a/b", "+", "#", "a b", "ä", ".a", "a\n", "a" * 65, "a:", ":"])
 def test_format_refuses_what_is_no_id(bad: str) -> None:
-    """No id may change the levels of a topic or reach into another one."""
+    """No id may change the levels of a topic or reach into another one (WIRE-001, WIRE-002)."""
     with pytest.raises(ValueError, match="do not make a topic"):
         task_topics.STATE.format(task_id=bad)
 
