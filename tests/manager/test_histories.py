@@ -69,7 +69,15 @@ class Histories(RuleBasedStateMachine):
         """The same bytes, or others under the same key."""
         payload = random.choice(self.payloads)
         topic = "tasks/launch" if b"task_id" in payload else "jobs/start"
-        self.world.receive(topic, payload + random.choice([b"", b" "]))
+        before = self.refusals()
+        same = random.choice([True, False])
+        self.world.receive(topic, payload + (b"" if same else b" "))
+        assert self.refusals() == before + (0 if same else 1)
+
+    def refusals(self) -> int:
+        """Return how many orders were refused so far."""
+        found = self.world.get("workloads", "the")
+        return sum(found.refusals.values())
 
     @rule(proplet=st.sampled_from(PROPLETS), status=st.sampled_from(["online", "offline"]),
           boot=st.sampled_from(["b1", "b2"]), random=pick, honest=st.booleans())  # fmt: skip

@@ -17,6 +17,7 @@ from roost.manager.core.rules import check
 
 IMAGE = "oci://registry.test/guest:1"
 EPOCH = 1_000_000.0
+MAX_FIRED = 10_000
 EACH_BINDING = """\
 [[launch]]
 topic = "jobs/start"
@@ -109,7 +110,10 @@ class World:
     def wait(self, seconds: float) -> None:
         """Let time pass, each timer firing when it is due."""
         end = self.at + seconds
+        fired = 0
         while self.timers and min(self.timers.values()) <= end:
+            fired += 1
+            assert fired < MAX_FIRED, f"timers without end: {self.timers}"
             key, at = min(self.timers.items(), key=lambda item: item[1])
             del self.timers[key]
             self.at = max(self.at, at)

@@ -7,6 +7,7 @@ client that lived on would send it too, which doubles it.
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY, socket
@@ -24,6 +25,9 @@ from roost.chassis.settings import BrokerSettings
 SESSION_EXPIRY_S: Final = 7 * 86_400
 REFUSED: Final = 128
 _BACKOFF_S: Final = (0.1, 15.0)
+# A connection that lasts so long was a good one: the next one is tried at once.
+_GOOD_S: Final = 5.0
+_SUSPICIOUS: Final = 3
 _ANSWER_S: Final = 10.0
 _TAKEN_OVER: Final = 142
 _NO_RETAINED: Final = 2
@@ -144,9 +148,17 @@ class Connection:
         return {mid for rc, mid in sent if rc is MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None}
 
     def _run(self) -> None:
-        delay = _BACKOFF_S[0]
+        delay, short = _BACKOFF_S[0], 0
         while not self._stopping.is_set():
-            delay = _BACKOFF_S[0] if self._live_once() else min(delay * 2, _BACKOFF_S[1])
+            began = time.monotonic()
+            accepted = self._live_once()
+            good = accepted and time.monotonic() - began >= _GOOD_S
+            short = 0 if good or not accepted else short + 1
+            delay = _BACKOFF_S[0] if good else min(delay * 2, _BACKOFF_S[1])
+            if short == _SUSPICIOUS:
+                # Not every broker says who took a session over: mosquitto 2.0.11 just hangs up.
+                why = f"is another process connected as '{self._client_id}'? Stop one of them"
+                self._log.error("forwarder.cut_off_again_and_again", why=why)
             self._stopping.wait(self._rng.uniform(delay / 2, delay))
 
     def _live_once(self) -> bool:
