@@ -99,3 +99,154 @@ def test_a_binary_round(stage: Stage, size: int) -> None:
         np.testing.assert_array_equal(found.tensors[name], wanted.astype(np.float32))
     assert found.metadata["architecture"] == "mlp:2,3"
     assert (found.metadata["version"], found.metadata["parent"]) == ("1", "0")
+
+
+def open_round(stage: Stage, round_id: str, k: int, **more: Any) -> bytes:
+    """Publish version 0 and start a round of the trio."""
+    stage.present(*TRIO)
+    stage.send("fl/models/publish", SEED_MODEL)
+    stage.index(lambda index: "global_model" in index.models)
+    order = start(round_id, TRIO, k, **more)
+    stage.send("fl/rounds/start", order)
+    stage.state(round_id, lambda state: state.state is RoundStatus.OPEN)
+    return order
+
+
+def answer(
+    stage: Stage, round_id: str, who: str, value: float, samples: int, version: int = 0
+) -> None:
+    """Forward an update whose numbers are all the same."""
+    tensors = {"w": [value] * 3, "b": value}
+    base = f"fl/models/global_model_v{version}"
+    stage.forward(round_id, who, update(round_id, tensors, samples, base=base))
+
+
+def test_what_is_refused_is_told_and_does_not_count(stage: Stage) -> None:
+    """Each with its reason, on the state and in the outcome (ROUND-011, ROUND-032)."""
+    order = open_round(stage, "r", 2)
+    answer(stage, "r", "stranger", 1.0, 10)
+    stage.forward("r", "proplet-1", b"rubbish")
+    stage.forward("r", "proplet-2", update("r", {"w": [1.0], "b": 1.0}, 10))
+    answer(stage, "r", "proplet-3", 1.0, 0)
+    answer(stage, "r", "proplet-3", 2.0, 10)
+    answer(stage, "r", "proplet-3", 3.0, 10)
+    stage.send("fml/updates", b"{}")
+    state = stage.state("r", lambda state: sum(state.refusals.values()) == 5)
+    assert state.refusals == {
+        "not_invited": 1,
+        "bad_update": 1,
+        "wrong_shape": 1,
+        "bad_samples": 1,
+        "duplicate": 1,
+    }
+    assert (state.updates, state.missing) == (1, ("proplet-1", "proplet-2"))
+    stage.task(order, "proplet-1", TaskStatus.RUNNING)
+    answer(stage, "r", "proplet-2", 4.0, 30)
+    outcome = stage.outcome("r")
+    assert outcome.verdicts == {
+        "proplet-1": "bad_update",
+        "proplet-2": "accepted",
+        "proplet-3": "accepted",
+        "(uninvited)": "1 refused",
+    }
+    assert stage.model("fl/models/global_model_v1").tensors["w"].tolist() == [3.5] * 3
+    stage.wait("tasks/r:proplet-1/cancel")
+    own = stage.wait("fl/coordinator/state", lambda each: b"bad_source" in each.payload)
+    assert json.loads(own.payload)["refusals"] == {"bad_source": 1}
+    kept = [path.name for path in (stage.folder / "coordinator/spool/r").iterdir()]
+    assert sorted(name.partition(".")[0] for name in kept) == ["proplet-2", "proplet-3"]
+
+
+def test_starts_that_cannot_be_carried_out_fail_at_once(stage: Stage) -> None:
+    """Bad JSON, an impossible quorum, strangers, other bytes under a used id (ROUND-002 ff.)."""
+    stage.send("fl/rounds/start", b'{"round_id": "broken", "k_of_n": ')
+    assert stage.outcome("broken").reason == "malformed"
+    stage.send("fl/rounds/start", start("greedy", TRIO, 4))
+    assert "k_of_n is 4" in (stage.outcome("greedy").message or "")
+    open_round(stage, "r", 1)
+    stage.send("fl/rounds/start", start("lonely", ("nobody", "proplet-1"), 1))
+    assert "never seen: nobody; known are: proplet-1, proplet-2, proplet-3" in (
+        stage.outcome("lonely").message or ""
+    )
+    stage.send("fl/rounds/start", start("r", TRIO, 2))
+    state = stage.state("r", lambda state: bool(state.refusals))
+    assert state.refusals == {"round_reused": 1}
+
+
+def test_failures_of_tasks_end_a_round_early(stage: Stage) -> None:
+    """Long before its time of 30 s (ROUND-016)."""
+    order = open_round(stage, "r", 2)
+    stage.task(order, "proplet-1", TaskStatus.FAILED, "trap")
+    stage.task(order, "proplet-2", TaskStatus.FAILED, "memory_limit")
+    outcome = stage.outcome("r")
+    assert outcome.reason == "quorum_unreachable"
+    assert outcome.verdicts["proplet-2"] == "memory_limit"
+    assert outcome.duration_s < 10
+
+
+def test_a_manager_that_was_away_is_told_the_start_again(stage: Stage) -> None:
+    """And outputs are asked for again (ROUND-018)."""
+    order = open_round(stage, "r", 1)
+    starts = len(stage.seen("fl/rounds/start"))
+    again = stage.wait("fl/rounds/start", since=len(stage.received))
+    assert again.payload == order
+    assert starts == 1
+    for who in TRIO:
+        stage.task(order, who, TaskStatus.SUCCEEDED)
+    stage.wait("tasks/r:proplet-2/resend")
+    answer(stage, "r", "proplet-2", 1.0, 1)
+    assert stage.outcome("r").outcome is RoundStatus.COMPLETED
+
+
+def test_an_experiment_then_a_rollback(stage: Stage) -> None:
+    """Rounds in a row, each on the version before; the old content as a new version."""
+    stage.present(*TRIO)
+    stage.send("fl/models/publish", SEED_MODEL)
+    stage.index(lambda index: "global_model" in index.models)
+    fields = json.loads(start("unused", TRIO, 2))
+    del fields["round_id"]
+    order = json.dumps({**fields, "experiment_id": "e", "rounds": 3})
+    stage.send("fl/experiments/start", order)
+    for number in (1, 2, 3):
+        round_id = f"e:{number:04d}"
+        stage.state(round_id, lambda state: state.state is RoundStatus.OPEN)
+        for who in TRIO[:2]:
+            answer(stage, round_id, who, float(number), 5, version=number - 1)
+        assert stage.outcome(round_id).model_version == number
+    stage.wait("fl/experiments/e/state", lambda each: b'"completed"' in each.payload)
+    stage.send("fl/models/rollback", b'{"version": 1}')
+    index = stage.index(
+        lambda index: index.models["global_model"].latest == 4 if index.models else False
+    )
+    versions = index.models["global_model"].versions
+    assert versions[4].digest == versions[1].digest
+    assert (versions[4].parent, versions[4].publish_id) == (1, "rollback:v1-after-v3")
+    assert stage.model("fl/models/global_model_v4").tensors["w"].tolist() == [1.0] * 3
+
+
+def test_two_rounds_at_once(stage: Stage) -> None:
+    """Both on version 0; versions stay monotonic and name their parent (ROUND-035)."""
+    open_round(stage, "one", 2)
+    stage.send("fl/rounds/start", start("two", TRIO, 2))
+    for who in TRIO[:2]:
+        for round_id, value in (("one", 1.0), ("two", 2.0)):
+            answer(stage, round_id, who, value, 1)
+    outcomes = {each: stage.outcome(each) for each in ("one", "two")}
+    assert sorted(each.model_version or 0 for each in outcomes.values()) == [1, 2]
+    for round_id, value in (("one", 1.0), ("two", 2.0)):
+        found = stage.model(outcomes[round_id].model_topic or "")
+        assert found.tensors["w"].tolist() == [value] * 3
+        assert (found.metadata["parent"], found.metadata["publish_id"]) == (0, round_id)
+
+
+def test_a_killed_coordinator_goes_on_with_its_round(stage: Stage) -> None:
+    """What was acknowledged is on its disk: same updates, same outcome."""
+    open_round(stage, "r", 2)
+    answer(stage, "r", "proplet-1", 1.0, 1)
+    stage.state("r", lambda state: state.updates == 1)
+    stage.kill("coordinator")
+    answer(stage, "r", "proplet-2", 3.0, 1)
+    stage.launch("coordinator")
+    outcome = stage.outcome("r")
+    assert (outcome.outcome, outcome.updates) == (RoundStatus.COMPLETED, 2)
+    assert stage.model("fl/models/global_model_v1").tensors["w"].tolist() == [2.0] * 3

@@ -303,6 +303,8 @@ class World:
         assert len(after.accepted) <= max(after.policy.k, 0), "no more than k are accepted"
         assert set(after.refused) <= invited
         assert (after.ended_at is not None) == after.status.final
+        if before is not None:
+            assert before.accepted.items() <= after.accepted.items(), "what was accepted stays"
         if before is not None and not before.collecting:
             assert after.accepted == before.accepted, "nothing counts after the close"
         if before is None or before.status is after.status:

@@ -29,22 +29,20 @@ _TEXT_FACTOR = 8
 
 
 def receive(round_: Round, arrival: Arrival, facts: Facts) -> Judged:
-    """Judge an update, or let it wait until the base model was read."""
-    if round_.status.final or (round_.base and round_.base.shapes):
-        return judge(round_, arrival, facts)
-    problem = _standing(round_, arrival.sender, facts)
-    if problem is None and any(each.sender == arrival.sender for each in round_.waiting):
-        problem = DUPLICATE, "another one waits to be judged"
-    if problem is not None:
-        return _turn_down(round_, arrival, problem)
-    return replace(round_, waiting=(*round_.waiting, arrival)), ()
-
-
-def judge(round_: Round, arrival: Arrival, facts: Facts) -> Judged:
-    """Accept an update that lies in the spool, or refuse it and drop its file."""
+    """Judge an update; if only its shape is in question, it waits until the base was read."""
     problem = _standing(round_, arrival.sender, facts) or _content(round_, arrival)
+    if problem is None and (round_.base is None or round_.base.shapes is None):
+        if all(each.sender != arrival.sender for each in round_.waiting):
+            return replace(round_, waiting=(*round_.waiting, arrival)), ()
+        problem = DUPLICATE, "another one waits to be judged"
+    return _accept(round_, arrival, problem)
+
+
+def _accept(round_: Round, arrival: Arrival, problem: Problem | None) -> Judged:
+    """Accept an update that lies in the spool, or refuse it and drop its file."""
+    problem = problem or _shape(round_, arrival)
     if problem is not None:
-        return _turn_down(round_, arrival, problem)
+        return refuse(round_, arrival.sender, problem), (DropSpools((arrival.spool,)),)
     accepted = Accepted(arrival.spool, arrival.num_samples, arrival.metrics)
     return replace(round_, accepted={**round_.accepted, arrival.sender: accepted}), ()
 
@@ -54,7 +52,7 @@ def judge_waiting(round_: Round, facts: Facts) -> Judged:
     waiting, effects = round_.waiting, list[Effect]()
     round_ = replace(round_, waiting=())
     for arrival in waiting:
-        round_, more = judge(round_, arrival, facts)
+        round_, more = _accept(round_, arrival, _standing(round_, arrival.sender, facts))
         effects.extend(more)
     return round_, tuple(effects)
 
@@ -88,10 +86,6 @@ def refuse_unreadable(round_: Round, sender: str, problem: Problem, facts: Facts
     return refuse(round_, sender, _standing(round_, sender, facts) or problem)
 
 
-def _turn_down(round_: Round, arrival: Arrival, problem: Problem) -> Judged:
-    return refuse(round_, arrival.sender, problem), (DropSpools((arrival.spool,)),)
-
-
 def _standing(round_: Round, sender: str, facts: Facts) -> Problem | None:
     """Say why nothing from this sender can be accepted now."""
     if sender not in round_.policy.participants:
@@ -107,15 +101,21 @@ def _standing(round_: Round, sender: str, facts: Facts) -> Problem | None:
 
 
 def _content(round_: Round, arrival: Arrival) -> Problem | None:
-    """Say what is wrong with the update itself."""
-    base, cap = round_.base, round_.policy.max_samples
-    assert base is not None
+    """Say what is wrong with what the update says."""
+    cap = round_.policy.max_samples
     if arrival.round_id != round_.round_id:
         return WRONG_ROUND, f"it says round '{arrival.round_id}'"
     if arrival.base_model_uri != round_.model_uri:
         return WRONG_BASE, f"it says {arrival.base_model_uri}, the round has {round_.model_uri}"
     if not 0 < arrival.num_samples <= cap:
         return BAD_SAMPLES, f"num_samples is {arrival.num_samples}, allowed are 1 to {cap}"
+    return None
+
+
+def _shape(round_: Round, arrival: Arrival) -> Problem | None:
+    """Say how the update's tensors differ from those of the base, which was read."""
+    base = round_.base
+    assert base is not None
     if arrival.shapes != base.shapes:
         return WRONG_SHAPE, f"it has {arrival.summary}, the base {base.summary}"
     if base.binary and arrival.dtypes not in (None, base.dtypes):
