@@ -409,6 +409,17 @@ def test_updates_wait_until_the_base_was_read() -> None:
     }
 
 
+def test_of_more_updates_than_needed_the_first_that_waited_count() -> None:
+    """The others are late: the quorum closes the round in between (ROUND-013)."""
+    world = World(hold_base=True)
+    world.open(k=2)
+    for each in ("c", "a", "b"):
+        world.arrive(each)
+    world.read_bases()
+    assert world.outcome().updates == 2
+    assert world.outcome().verdicts == {"a": "accepted", "b": "late", "c": "accepted"}
+
+
 def test_updates_that_wait_when_the_time_is_up_are_late() -> None:
     """Their files are dropped."""
     world = World(hold_base=True)
