@@ -111,6 +111,7 @@ def find_uv() -> Path:
     if not (BIN / "pip").exists():
         shutil.rmtree(str(VENV), ignore_errors=True)
         make_venv()
+    print("installing uv into .venv", file=sys.stderr, flush=True)
     wanted = "uv>=" + ".".join(map(str, OLDEST_UV))
     pip = (BIN / "python", "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "install", wanted)
@@ -123,6 +124,8 @@ def sync(*what: str) -> None:
     python = ("--python", BIN / "python") if (BIN / "python").exists() else ()
     quiet = () if sys.stderr.isatty() else ("--quiet",)
     os.environ["UV_PROJECT_ENVIRONMENT"] = str(VENV)
+    if not (BIN / "roost").exists():
+        print("installing Roost and what it needs into .venv", file=sys.stderr, flush=True)
     run(uv, "sync", "--frozen", "--inexact", *quiet, *python, *what)
 
 

@@ -201,13 +201,15 @@ def test_the_demo_does_not_replace_other_data(
     assert np.load(state.mount("proplet-2", "train") / "x.npy").shape == (1, 1)
 
 
-def test_ctrl_c_ends_the_demo_and_all_it_started(state: StateDir) -> None:
-    """With 130, and without waiting for the rounds."""
-    process = start("demo", "--json", "--rounds", 1000, "--state", state.root)
+def test_ctrl_c_ends_the_demo_and_all_it_started_and_the_next_one_goes_on(
+    state: StateDir,
+) -> None:
+    """With 130, and without waiting for the rounds; nothing of what was learned is lost."""
+    process = start("demo", "--json", "--state", state.root)
     with process:
         assert process.stdout is not None
         for line in process.stdout:
-            if json.loads(line).get("event") == "round":
+            if json.loads(line).get("round") == 3:
                 break
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
@@ -216,3 +218,9 @@ def test_ctrl_c_ends_the_demo_and_all_it_started(state: StateDir) -> None:
     assert not is_open("127.0.0.1", instance.port)
     with pytest.raises(ProcessLookupError):
         os.kill(instance.pid, 0)
+    process = start("demo", "--state", state.root)
+    out, said = process.communicate(timeout=180)
+    assert process.returncode == 0, (out, said)
+    assert "An earlier demo was interrupted; it goes on." in out
+    assert "round  3 of 15" not in out
+    assert "round 15 of 15" in out

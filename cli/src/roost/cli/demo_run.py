@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from roost.cli.ports import free_port, is_open
 from roost.cli.state import StateDir
 from roost.cli.views import model_index
 from roost.cli.welcome import MLP_HYPERPARAMS, first_steps, own_name
-from roost.cli.wire_client import Wire
+from roost.cli.wire_client import Wire, read
 from roost.protocol.round.messages import (
     DEFAULT_MODEL_NAME,
     ExperimentStart,
@@ -30,7 +31,7 @@ from roost.protocol.round.messages import (
     RoundComplete,
 )
 from roost.protocol.round.model import parse_model
-from roost.protocol.round.topics import EXPERIMENT_START
+from roost.protocol.round.topics import EXPERIMENT_START, EXPERIMENT_STATE
 
 __all__ = ["ROUNDS", "TARGET", "run_demo"]
 
@@ -39,6 +40,7 @@ TARGET = 0.95
 PROPLETS = 5
 LAYERS = [64, 32, 10]
 SEED = 0
+_ID = "demo-v"
 _ROUND_S = 120.0
 _FETCH_S = 20.0
 
@@ -74,7 +76,7 @@ def run_demo(out: Output, state: StateDir, *, rounds: int, port: int | None, bro
         out.line(f"Everything runs ({plan.kind} broker on port {plan.port}; logs in {state.logs}).")
         with Wire.connect(plan.url) as wire:
             _prepare_model(out, wire)
-            last = _learn(out, wire, test, rounds, found)
+            last = _learn(out, wire, test, _course(out, wire, rounds, found))
     return _conclude(out, plan, found, last)
 
 
@@ -127,63 +129,101 @@ def _prepare_model(out: Output, wire: Wire) -> None:
     out.line(f"{version.topic}: a network of 64-32-10 that has learned nothing.")
 
 
-def _learn(
-    out: Output, wire: Wire, test: Split, rounds: int, found: Mapping[str, Any]
-) -> tuple[float, str]:
-    """Run the experiment, a line for each round; the last accuracy and model topic.
+@dataclass(frozen=True)
+class _Course:
+    """The experiment that the demo watches.
 
-    Raises:
-        CliError: a round or the experiment failed.
+    Attributes:
+        experiment_id: its id.
+        rounds: how many it has.
+        done: how many of them were over before.
+        order: starts it; None if it was running already.
     """
+
+    experiment_id: str
+    rounds: int
+    done: int = 0
+    order: ExperimentStart | None = None
+
+
+def _course(out: Output, wire: Wire, rounds: int, found: Mapping[str, Any]) -> _Course:
+    """An experiment from the newest model, or the one that an interrupted demo left running."""
+    received = wire.collect(EXPERIMENT_STATE.filter)
+    known = [s for r in received if (s := read(EXPERIMENT_STATE, r, ExperimentState))]
+    for state in known:
+        if state.experiment_id.startswith(_ID) and not state.state.final:
+            out.line("An earlier demo was interrupted; it goes on.")
+            return _Course(state.experiment_id, state.rounds, state.rounds_completed)
+    base = find_version(wire, DEFAULT_MODEL_NAME, "latest")
+    # The guest draws its random numbers by round id: with the same id, the same accuracies.
+    name = f"{_ID}{base.version}"
+    if name in {state.experiment_id for state in known}:
+        name = fresh_id(name)
     order = ExperimentStart(
-        experiment_id=fresh_id("demo"),
+        experiment_id=name,
         rounds=rounds,
-        model_uri=find_version(wire, DEFAULT_MODEL_NAME, "latest").topic,
+        model_uri=base.topic,
         task_wasm_image=found["image"],
         participants=tuple(found["proplets"]),
         hyperparams=dict(MLP_HYPERPARAMS),
         k_of_n=len(found["proplets"]),
         timeout_s=_ROUND_S,
     )
-    done: list[tuple[float, str]] = []
+    return _Course(name, rounds, 0, order)
+
+
+def _learn(out: Output, wire: Wire, test: Split, course: _Course) -> tuple[float, str]:
+    """Watch the experiment, a line for each round; the last accuracy and model topic.
+
+    Raises:
+        CliError: a round or the experiment failed.
+    """
+    order = course.order
 
     def on_round(complete: RoundComplete) -> None:
+        number = int(complete.round_id.rpartition(":")[2])
+        if number <= course.done:  # retained, from before the interruption
+            return
         if complete.model_topic is None:
             raise CliError(complete_text(complete))
-        tensors = parse_model(wire.fetch(complete.model_topic, _FETCH_S)).tensors
-        measured = accuracy(tensors, test.x, test.y)
-        done.append((measured, complete.model_topic))
+        measured = _measure(wire, complete.model_topic, test)
         out.result(
             {
                 "event": "round",
-                "round": len(done),
+                "round": number,
                 "round_id": complete.round_id,
                 "model": complete.model_topic,
                 "accuracy": measured,
                 "updates": complete.updates,
                 "seconds": complete.duration_s,
             },
-            f"round {len(done):>2} of {rounds}   accuracy {measured:6.1%}   "
+            f"round {number:>2} of {course.rounds}   accuracy {measured:6.1%}   "
             f"{complete.updates} of {PROPLETS} updates   {complete.duration_s:.1f} s",
         )
 
     def on_state(state: ExperimentState) -> None:
-        if state.current_round is not None and not state.state.final:
-            out.status(f"round {len(done) + 1}: five proplets are training …")
+        if not state.state.final:
+            number = state.rounds_completed + 1
+            out.status(f"round {number:>2} of {state.rounds}: five proplets are training …")
 
-    subscribe_experiment(wire, order.experiment_id)
+    subscribe_experiment(wire, course.experiment_id)
     end = experiment_end(
         wire,
-        order.experiment_id,
+        course.experiment_id,
         _FETCH_S,
         on_round,
         on_state,
-        order=lambda: wire.publish(EXPERIMENT_START.template, order),
+        order=(lambda: wire.publish(EXPERIMENT_START.template, order)) if order else None,
         quiet_s=_ROUND_S + _FETCH_S,
     )
-    if end.state is not ExperimentStatus.COMPLETED or not done:
+    if end.state is not ExperimentStatus.COMPLETED or end.model_topic is None:
         raise CliError(f"experiment {end.experiment_id} {end.state}: {end.message}")
-    return done[-1]
+    return _measure(wire, end.model_topic, test), end.model_topic
+
+
+def _measure(wire: Wire, topic: str, test: Split) -> float:
+    """Accuracy on the test split, from the bytes that the model's topic holds."""
+    return accuracy(parse_model(wire.fetch(topic, _FETCH_S)).tensors, test.x, test.y)
 
 
 def _conclude(

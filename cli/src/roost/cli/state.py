@@ -38,7 +38,6 @@ class Instance:
         kind: `mosquitto`, `embedded` or `external`.
         port: the broker's port.
         proplets: how many proplets it runs.
-        demo: whether the demo has filled this folder.
     """
 
     pid: int
@@ -46,7 +45,6 @@ class Instance:
     kind: str
     port: int
     proplets: int
-    demo: bool = False
 
 
 @dataclass(frozen=True)
