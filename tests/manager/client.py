@@ -39,7 +39,9 @@ class Message:
 class Client:
     """A connected client; use it as a context manager."""
 
-    def __init__(self, port: int, name: str = "", protocol: int = paho.MQTTv5) -> None:
+    def __init__(
+        self, port: int, name: str = "", protocol: int = paho.MQTTv5, reconnect_s: float = 1.0
+    ) -> None:
         self._arrived: list[Message] = []
         self._changed = threading.Condition()
         self._subscribed = threading.Semaphore(0)
@@ -47,6 +49,7 @@ class Client:
             CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTProtocolVersion(protocol)
         )
         self._client.max_queued_messages_set(0)
+        self._client.reconnect_delay_set(reconnect_s, reconnect_s)
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.release()
         self._client.connect("127.0.0.1", port)

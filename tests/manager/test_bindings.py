@@ -288,5 +288,3 @@ def test_the_bindings_that_are_shipped() -> None:
     folder = Path(__file__).parents[2] / "workloads"
     names = {binding.file for binding in load(folder).files}
     assert {"federated-learning.toml", "word-count.toml", "sensor-summary.toml"} <= names
-
-

@@ -49,6 +49,15 @@ def test_a_pinned_task_waits_for_its_proplet(world: World) -> None:
     assert world.state("t")["durations"]["queued_s"] == 40
 
 
+def test_a_deadline_may_come_before_anything_else(world: World) -> None:
+    world.presence("p")
+    world.launch("t", proplet="p", deadline_s=1)
+    world.report("p", "t", 1, "running")
+    world.wait(1)
+    assert world.state("t")["state"] == "expired"
+    assert stops(world) == [("p", 1, "expired")]
+
+
 def test_a_pinned_task_expires_without_its_proplet(world: World) -> None:
     """At its deadline, with a message that names it (TASK-015, TASK-017)."""
     world.launch("t", proplet="p", deadline_s=100)
@@ -117,6 +126,21 @@ def test_telemetry_is_a_life_sign(world: World) -> None:
     world.wait(29)
     world.launch("t", proplet="p")
     assert starts(world) == [("p", 1)]
+
+
+def test_a_report_is_a_life_sign(world: World) -> None:
+    world.report("p", "unknown", 1, "running")
+    world.launch("t", proplet="p")
+    assert starts(world) == [("p", 1)]
+
+
+def test_a_report_is_not_taken_for_the_attempt_that_it_causes(world: World) -> None:
+    """The proplet's life sign gives it the task that waits; its report was of something else."""
+    world.launch("t", proplet="p")
+    world.report("p", "t", 1, "succeeded")
+    assert stops(world) == [("p", 1, "stale")]
+    assert starts(world) == [("p", 1)]
+    assert world.state("t")["state"] == "dispatched"
 
 
 def test_retained_telemetry_is_none(world: World) -> None:

@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-import structlog
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
@@ -243,9 +241,7 @@ def test_filters_of_an_earlier_process_are_left(
     assert [client.wait("all").payload for _ in range(2)] == [b"one", b"two"]
 
 
-def test_it_comes_back(
-    broker: Mosquitto, make_forwarder: Callable[..., Forwarder]
-) -> None:
+def test_it_comes_back(broker: Mosquitto, make_forwarder: Callable[..., Forwarder]) -> None:
     """A broker that was killed forgot everything: the filters are subscribed again."""
     forwarder = make_forwarder()
     for _ in range(2):
@@ -342,22 +338,19 @@ def test_a_session_taken_over_ends_the_process() -> None:
     assert why.startswith("another process connected as 'manager-fwd'")
 
 
-def test_two_that_cut_each_other_off_say_so(
-    broker: Mosquitto, make_forwarder: Callable[..., Forwarder]
-) -> None:
-    said = threading.Event()
-    with structlog.testing.capture_logs() as logs:
-        forwarder = make_forwarder()
-        error = forwarder._connection._log.error
+def test_two_that_take_turns_end_the_process(broker: Mosquitto, drops: Drops) -> None:
+    heard: list[str] = []
+    ended = threading.Event()
 
-        def hear(event: str, **fields: str) -> None:
-            error(event, **fields)
-            said.set()
+    def fatal(reason: str) -> None:
+        heard.append(reason)
+        ended.set()
 
-        forwarder._connection._log = SimpleNamespace(
-            error=hear, info=lambda *_, **__: None, warning=lambda *_, **__: None
-        )
-        with Client(broker.port, name="manager-fwd"):
-            assert said.wait(DEADLINE_S)
-    (event,) = [log for log in logs if log["event"] == "forwarder.cut_off_again_and_again"]
-    assert "another process connected as 'manager-fwd'?" in event["why"]
+    settings = BrokerSettings(broker=broker.url)
+    forwarder = Forwarder(settings, Login(), rng=random.Random(1), dropped=drops, fatal=fatal)
+    forwarder.start()
+    assert forwarder.wait_connected(DEADLINE_S)
+    with Client(broker.port, name="manager-fwd", reconnect_s=0.05):
+        assert ended.wait(DEADLINE_S)
+        forwarder.stop()
+    assert "another process connected as 'manager-fwd'" in heard[0]

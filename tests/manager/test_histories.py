@@ -23,6 +23,8 @@ from .world import EACH_BINDING, IMAGE, World, make_world
 
 PROPLETS = ("p", "q", "r")
 DEADLINE_S = 200
+# Mostly long enough for something to happen; one is over before a start order is repeated.
+DEADLINES = st.sampled_from([DEADLINE_S, DEADLINE_S, DEADLINE_S, 1])
 FINAL = {status.value for status in TaskStatus if status.final}
 pick = st.randoms(use_true_random=False)
 
@@ -34,6 +36,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.world: World = make_world(EACH_BINDING)
         self.launched_at: dict[str, float] = {}
+        self.deadline_s: dict[str, int] = {}
         self.payloads: list[bytes] = []
         self.ended: dict[str, bytes] = {}
         self.attempts: dict[str, list[str]] = {}
@@ -41,27 +44,30 @@ class Histories(RuleBasedStateMachine):
         self.accepted: set[tuple[str, int]] = set()
         self.reported: dict[str, set[tuple[str, int]]] = {}
 
-    @initialize(pinned=st.booleans(), online=st.sets(st.sampled_from(PROPLETS)))
-    def begin(self, *, pinned: bool, online: set[str]) -> None:
+    @initialize(
+        pinned=st.booleans(), online=st.sets(st.sampled_from(PROPLETS)), deadline_s=DEADLINES
+    )
+    def begin(self, *, pinned: bool, online: set[str], deadline_s: int) -> None:
         """Some proplets are there; a message launches three tasks, or one that may move."""
         for proplet in sorted(online):
             self.world.presence(proplet)
-        self.launch(pinned=pinned)
+        self.launch(pinned=pinned, deadline_s=deadline_s)
 
-    @rule(pinned=st.booleans())
+    @rule(pinned=st.booleans(), deadline_s=DEADLINES)
     @precondition(lambda self: len(self.launched_at) < 6)
-    def launch(self, *, pinned: bool) -> None:
+    def launch(self, *, pinned: bool, deadline_s: int) -> None:
         number = len(self.payloads)
         if pinned:
             job = {"id": f"j{number}", "image": IMAGE, "devices": list(PROPLETS), "options": {},
-                   "time": DEADLINE_S}  # fmt: skip
+                   "time": deadline_s}  # fmt: skip
             names = [f"j{number}:{proplet}" for proplet in PROPLETS]
             topic = "jobs/start"
         else:
-            job = {"task_id": f"j{number}", "image": IMAGE, "deadline_s": DEADLINE_S}
+            job = {"task_id": f"j{number}", "image": IMAGE, "deadline_s": deadline_s}
             names, topic = [f"j{number}"], "tasks/launch"
         self.payloads.append(json.dumps(job).encode())
         self.launched_at |= dict.fromkeys(names, self.world.at)
+        self.deadline_s |= dict.fromkeys(names, deadline_s)
         self.world.receive(topic, self.payloads[-1])
 
     @rule(random=pick)
@@ -106,6 +112,13 @@ class Histories(RuleBasedStateMachine):
         """News of any attempt of any task from anyone, ended or unknown ones too."""
         task_id = random.choice([*self.launched_at, "never"])
         self.send_report(proplet, task_id, random.randint(1, 3), status)
+
+    @rule(random=pick, status=st.sampled_from(ReportStatus))
+    @precondition(lambda self: self.world.all("ended"))
+    def late_report(self, random: Any, status: ReportStatus) -> None:
+        """News of the very attempt that was the last of a task that has ended."""
+        task = random.choice([*self.world.all("ended").values()])
+        self.send_report(task.proplet or "p", task.id, max(1, task.attempt), status)
 
     def send_report(self, proplet: str, task_id: str, attempt: int, status: ReportStatus) -> None:
         self.observe()
@@ -179,16 +192,14 @@ class Histories(RuleBasedStateMachine):
         assert task_id not in self.ended
         pinned = task_id.partition(":")[2]
         assert proplet == (pinned or proplet)
-        assert 0 <= body["remaining_s"] <= DEADLINE_S
+        assert 0 <= body["remaining_s"] <= self.deadline_s[task_id]
 
     def state_shown(self, task_id: str, payload: bytes, body: Any) -> None:
         assert task_id not in self.ended, "a terminal state was left"
         if body["state"] not in FINAL:
             return
         self.ended[task_id] = payload
-        if body["state"] == "succeeded" or (
-            body["state"] == "failed" and body["reason"] != "lost"
-        ):
+        if body["state"] == "succeeded" or (body["state"] == "failed" and body["reason"] != "lost"):
             # Only the attempt that counted could end it.
             assert (body["proplet"], body["attempt"]) in self.reported[task_id]
             assert body["attempt"] == len(self.attempts[task_id])
@@ -215,7 +226,8 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def no_going_task_is_past_its_deadline(self) -> None:
         for task in self.going():
-            assert self.launched_at[task.id] + DEADLINE_S == task.deadline_at > self.world.at
+            deadline_at = self.launched_at[task.id] + self.deadline_s[task.id]
+            assert deadline_at == task.deadline_at > self.world.at
 
     @invariant()
     def all_time_is_booked(self) -> None:

@@ -253,12 +253,8 @@ def test_reports_are_answered(world: World) -> None:
     assert world.state("t")["state"] == "succeeded"
 
 
-@pytest.mark.parametrize(
-    ("end", "reason"), [("cancel", "cancelled"), ("expire", "expired")]
-)
-def test_reports_after_an_end_that_the_manager_decided(
-    world: World, end: str, reason: str
-) -> None:
+@pytest.mark.parametrize(("end", "reason"), [("cancel", "cancelled"), ("expire", "expired")])
+def test_reports_after_an_end_that_the_manager_decided(world: World, end: str, reason: str) -> None:
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=10)
     if end == "cancel":

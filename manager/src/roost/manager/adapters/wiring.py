@@ -51,10 +51,10 @@ def build(context: Context, settings: ManagerSettings, bindings: Bindings) -> Wi
         # Looked up when it is needed: the process sets it after this.
         fatal=lambda reason: context.session.on_fatal(reason),  # noqa: PLW0108
     )
-    # Before it connects: what waits in its session must find its rule.
-    forwarder.apply((rule.source, rule.to) for rule in bindings.forwards)
     launches = LaunchSubscriptions(context.session, context.post, context.clock, context.rng)
     folder = WorkloadsFolder(settings.workloads, bindings, launches, forwarder, context.clock)
+    # Before anything connects: what waits in a session must find its rule, or it is dropped.
+    folder.apply(ApplyBindings())
     return Wiring(
         core=ManagerCore(),
         decode=decode,

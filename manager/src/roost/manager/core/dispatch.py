@@ -34,7 +34,8 @@ def add_task(draft: Draft, request: TaskRequest, launch: Launch, at: float) -> N
     task = new_task(request, launch, at)
     target = _target(draft, task, at)
     if target is not None:
-        draft.advance(task, Assigned(at, target))
+        assigned = draft.advance(task, Assigned(at, target))
+        draft.add(*timer(assigned, None))
         return
     waiting = replace(task, message=_why_waiting(draft, task))
     draft.keep(waiting)
