@@ -100,7 +100,8 @@ class Proplet(RuleBasedStateMachine):
                     self.hear(effect)
                 case Execute():
                     self.begin_run(effect)
-                case SendOutputs():
+                case SendOutputs(task_id, attempt):
+                    assert "failed" not in self.attempts[task_id, attempt].final
                     self.sending.append(effect)
                 case StopGuest(task_id, attempt):
                     self.begun = [
@@ -253,7 +254,8 @@ class Proplet(RuleBasedStateMachine):
     def presence_is_true(self) -> None:
         """The broker's card lists exactly what the manager may wait for."""
         held = self.world.all("task")
-        waiting = {task_id for task_id, task in held.items() if task.phase.present}
+        over = (Phase.RECORDED, Phase.STOPPED)
+        waiting = {task_id for task_id, task in held.items() if task.phase not in over}
         if self.connected:
             assert self.presence is not None
             assert {task["task_id"] for task in self.presence["running"]} == waiting
