@@ -29,8 +29,7 @@ def _sync(path: Path) -> None:
 @contextmanager
 def _mapped(path: Path) -> Iterator[Buffer]:
     if path.stat().st_size == 0:
-        yield b""
-        return
+        raise Refused(BAD_MODEL, "an empty payload")
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -112,8 +111,6 @@ class Files:
 
 
 def _examine(content: Buffer) -> tuple[ModelForm, ModelLabel, str]:
-    if len(content) == 0:
-        raise Refused(BAD_MODEL, "an empty payload")
     if is_json(content):
         model = parse_model(content)
         return model.form, read_label(model.form, model.metadata), digest(model.tensors)
