@@ -111,14 +111,18 @@ def render(node: Node, source: Source) -> Any:
             return {name: render(item, source) for name, item in pairs}
         case Sequence(items=items):
             return tuple(render(item, source) for item in items)
-        case Leaf(template=template, number=is_number):
-            text = fill(template, source)
-            if not is_number:
-                return text
-            value = number(text)
-            if value is None:
-                raise Refused(LAUNCH_TASK, f"{text[:60]!r} ({template.where}) is no number")
-            return value
+        case _:
+            return _render_leaf(node, source)
+
+
+def _render_leaf(leaf: Leaf, source: Source) -> str | int | float:
+    text = fill(leaf.template, source)
+    if not leaf.number:
+        return text
+    value = number(text)
+    if value is None:
+        raise Refused(LAUNCH_TASK, f"{text[:60]!r} ({leaf.template.where}) is no number")
+    return value
 
 
 def number(text: str) -> int | float | None:

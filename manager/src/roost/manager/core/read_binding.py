@@ -76,13 +76,11 @@ def read_binding(file: str, content: bytes) -> Binding:
 
 
 def _syntax_problem(file: str, content: bytes, message: str) -> Problem:
-    """Take the line out of tomllib's message: ``… (at line 3, column 7)``, or at the end."""
-    head, separator, place = message.rpartition(" (at ")
-    if not separator:
-        return Problem(file, 1, message)
+    """Take the line out of tomllib's message: ``… (at line 3, column 7)`` or ``(at end of …)``."""
+    what, _, place = message.rpartition(" (at ")
     line = place.removeprefix("line ").split(",")[0]
     last = content.count(b"\n") + 1
-    return Problem(file, int(line) if line.isdigit() else last, f"not TOML: {head}")
+    return Problem(file, int(line) if line.isdigit() else last, f"not TOML: {what or place}")
 
 
 @dataclass

@@ -152,8 +152,8 @@ def _templates(node: Node) -> Iterator[Template]:
         case Sequence(items=items):
             for item in items:
                 yield from _templates(item)
-        case Table(items=pairs):
-            for _, item in pairs:
+        case _:
+            for _, item in node.items:
                 yield from _templates(item)
 
 
@@ -188,8 +188,8 @@ def _sample(node: Node) -> Any:
             return number(text) if is_number else text
         case Sequence(items=items):
             return tuple(_sample(item) for item in items)
-        case Table(items=pairs):
-            return {name: _sample(item) for name, item in pairs}
+        case _:
+            return {name: _sample(item) for name, item in node.items}
 
 
 def _culprit(rule: LaunchRule, place: tuple[int | str, ...]) -> str | None:
