@@ -451,6 +451,19 @@ def test_a_model_is_sent_with_its_label(bench: Bench, form: str, size: int) -> N
     assert not [topic for topic in bench.broker.retained if topic.startswith("blobs/coordinator/")]
 
 
+def test_a_model_that_cannot_be_sent_is_left_to_the_timer(bench: Bench) -> None:
+    """The core sends it again until the index lists it (MODEL-037)."""
+    assert bench.perform(PublishModel("r", "m", 4, 3, "ab" * 32, binary=True)) == []
+    assert not bench.broker.published
+
+
+def test_a_base_that_cannot_be_opened_is_unavailable(bench: Bench) -> None:
+    """The round waits and says so."""
+    bench.models.path("ab" * 32).mkdir()
+    (event,) = bench.perform(FetchModel("r", BASE, "ab" * 32))
+    assert isinstance(event, BaseUnavailable)
+
+
 def test_what_is_not_needed_any_more_goes(bench: Bench) -> None:
     """Rounds and models that are named stay, and so does what is newer."""
     bench.perform(Tidy((), (), 1e12))

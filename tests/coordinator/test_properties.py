@@ -52,9 +52,9 @@ POLICIES = st.fixed_dictionaries(
     }
 )
 # Unshaped lists hold few arrivals and miss what takes three of them.
-HISTORIES = st.tuples(
-    st.lists(ARRIVALS, min_size=3, max_size=8), st.lists(STEPS, max_size=20)
-).map(lambda parts: parts[0] + parts[1])
+HISTORIES = st.tuples(st.lists(ARRIVALS, min_size=3, max_size=8), st.lists(STEPS, max_size=20)).map(
+    lambda parts: parts[0] + parts[1]
+)
 
 
 def play(world: World, history: list[tuple[str, Any, Any]]) -> None:

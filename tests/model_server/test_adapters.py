@@ -79,8 +79,9 @@ class Bench:
             form=event.form,
             parent=None,
             publish_id="r",
+            file=event.file,
         )
-        return Release(event.file, version), version
+        return Release(version), version
 
     def blob(self, payload: bytes) -> Manifest:
         """Offer a blob."""
@@ -124,12 +125,12 @@ def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:
     _, version = bench.version(JSON)
     effects = (
         FetchSubmission(Manifest(owner="a", sha256="ab" * 32, size=1)),
-        Release("f", version),
+        Release(version),
         PublishIndex("{}"),
         Clear((version,)),
         Refresh((), "{}"),
         DropIncoming("f"),
-        Tidy(0.0),
+        Tidy((), 0.0),
     )
     lanes = [each.lane for each in effects]
     assert lanes == ["intake", "models", "models", "models", "models", "files", "files"]
@@ -261,5 +262,7 @@ def test_what_a_killed_process_left_is_deleted(bench: Bench) -> None:
     old = bench.folder / "incoming" / "old"
     old.write_bytes(b"x")
     os.utime(old, (1.0, 1.0))
-    bench.perform(Tidy(1000.0))
+    bench.perform(Tidy(("old",), 1000.0))
+    assert bench.incoming() == [event.file, "old"]
+    bench.perform(Tidy((), 1000.0))
     assert bench.incoming() == [event.file]

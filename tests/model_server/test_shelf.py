@@ -103,7 +103,7 @@ def test_a_version_is_released_before_the_index_lists_it() -> None:
     decision = room.submit(0, publish_id=None, metrics={"acc": 0.5}, architecture="mlp")
     (release,) = decision.effects
     assert isinstance(release, Release)
-    assert (release.file, release.version.topic) == ("file1", "fl/models/global_model_v0")
+    assert (release.version.file, release.version.topic) == ("file1", "fl/models/global_model_v0")
     assert not [each for each in room.effects if isinstance(each, PublishIndex)]
     room.release()
     entry = room.index.models["global_model"].versions[0]
@@ -224,9 +224,12 @@ def test_after_a_connect_everything_is_told_again() -> None:
     room.fill(2)
     room.hold = True
     room.submit(2, A, "on-its-way")
-    (refresh,) = room.happen(Connected(2.0, 2)).effects
+    refresh, release = room.happen(Connected(2.0, 2)).effects
     assert isinstance(refresh, Refresh)
     assert [each.version for each in refresh.versions] == [0, 1]
+    assert isinstance(release, Release)
+    assert release.version.version == 2
+    assert room.happen(Started(3.0)).effects == (Tidy((release.version.file,), 3.0),)
     assert room.numbers() == [0, 1]
     for event in (Disconnected(3.0), TimerFired(3.0, "x")):
         assert room.happen(event) == Decision()

@@ -7,6 +7,7 @@ from typing import Any, Final
 from roost.chassis.blobs import manifest_message, manifest_of, offer, withdraw
 from roost.chassis.effects import Publish
 from roost.chassis.errors import ChassisError
+from roost.chassis.logs import get_logger
 from roost.chassis.ports import SessionPort
 from roost.chassis.transfer import send_all
 from roost.coordinator.adapters.models import Models
@@ -72,7 +73,7 @@ class Performers:
         try:
             self._have(effect.for_id, effect.model_uri, effect.digest)
             found = self._models.describe(effect.digest)
-        except (ChassisError, Refused) as error:
+        except (ChassisError, Refused, OSError) as error:
             return [BaseUnavailable(self._clock(), effect.for_id, str(error))]
         at, for_id = self._clock(), effect.for_id
         return [BaseRead(at, for_id, found.shapes, found.dtypes, found.summary)]
@@ -108,12 +109,19 @@ class Performers:
             digest = self._models.average(effect.base_digest, paths, weights, effect.round_id)
         except Refused as error:
             return [AverageFailed(self._clock(), effect.round_id, error.refusal, error.detail)]
-        except (ChassisError, OSError) as error:
+        except (ChassisError, OSError, ValueError) as error:
             return [AverageFailed(self._clock(), effect.round_id, AVERAGE_FAILED, str(error))]
         return [Averaged(self._clock(), effect.round_id, digest)]
 
     def publish_model(self, effect: PublishModel) -> Iterable[Any]:
-        """Send a model to the model server, inline or as a blob."""
+        """Send a model to the model server; what fails is sent again by the core's timer."""
+        try:
+            self._send_model(effect)
+        except (ChassisError, OSError) as error:
+            get_logger().warning("model.unsent", publish_id=effect.publish_id, why=str(error))
+        return ()
+
+    def _send_model(self, effect: PublishModel) -> None:
         label = ModelLabel(
             name=effect.name,
             version=effect.version,
@@ -130,7 +138,6 @@ class Performers:
             message = manifest_message(MODEL_PUBLISH.template, manifest)
             messages = itertools.chain(offer(manifest, path), [message])
         send_all(self._session, messages, SEND_TIMEOUT_S)
-        return ()
 
     def drop_outgoing(self, effect: DropOutgoing) -> Iterable[Any]:
         """Clear the labelled file and, if it went as a blob, its chunks."""

@@ -3,7 +3,7 @@
 import hashlib
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -86,14 +86,12 @@ class Files:
             raise
         return Submitted(at, path.name, label, found, sha256, size, form.value)
 
-    def release(self, file: str, version: Version) -> Path:
-        """Give an incoming file its final name and return it; done before: only return it."""
-        final = self.path(version)
-        incoming = self._incoming / file
-        if incoming.exists():
-            incoming.replace(final)
+    def release(self, version: Version) -> None:
+        """Give an incoming file its final name, unless that was done before."""
+        incoming = self._incoming / version.file
+        if incoming.is_file():
+            incoming.replace(self.path(version))
             _sync(self._models)
-        return final
 
     def path(self, version: Version) -> Path:
         """Return where a version lies."""
@@ -103,10 +101,11 @@ class Files:
         """Delete an incoming file."""
         (self._incoming / file).unlink(missing_ok=True)
 
-    def tidy(self, before: float) -> None:
-        """Delete incoming files that an earlier process left."""
+    def tidy(self, keep: Iterable[str], before: float) -> None:
+        """Delete incoming files that an earlier process left, but these."""
+        kept = set(keep)
         for path in self._incoming.iterdir():
-            if path.stat().st_mtime < before:
+            if path.name not in kept and path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
 
 

@@ -73,7 +73,7 @@ class Performers:
 
     def release(self, effect: Release) -> Iterable[Any]:
         """Put a version in its place and on its topic."""
-        self._files.release(effect.file, effect.version)
+        self._files.release(effect.version)
         self._send(self._messages(effect.version, with_blob=True))
         return [Released(self._clock(), effect.version.name, effect.version.version)]
 
@@ -128,7 +128,7 @@ class Performers:
 
     def tidy(self, effect: Tidy) -> Iterable[Any]:
         """Delete what an earlier process left."""
-        self._files.tidy(effect.before)
+        self._files.tidy(effect.keep, effect.before)
         return ()
 
 

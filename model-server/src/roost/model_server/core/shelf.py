@@ -85,13 +85,17 @@ class Shelf:
         return NOTHING
 
     @staticmethod
-    def _started(event: Started, _view: View) -> Decision:
-        return Decision(effects=(Tidy(event.at),))
+    def _started(event: Started, view: View) -> Decision:
+        left = (each.file for each in view.all("version").values() if not each.released)
+        return Decision(effects=(Tidy(tuple(left), event.at),))
 
     @staticmethod
     def _connected(_event: Connected, view: View) -> Decision:
+        """Tell everything again, and finish what an absent broker kept from being released."""
         released = _released(view)
-        return Decision(effects=(Refresh(tuple(released), _index(released, _refusals(view))),))
+        refresh = Refresh(tuple(released), _index(released, _refusals(view)))
+        left = [each for each in view.all("version").values() if not each.released]
+        return Decision(effects=(refresh, *(Release(each) for each in left)))
 
     @staticmethod
     def _round_told(event: RoundTold, _view: View) -> Decision:
@@ -120,7 +124,7 @@ class Shelf:
         if problem is not None:
             return Decision(effects=(drop,)) + _refuse(event.label, problem, view)
         version = _version(event)
-        return Decision({("version", version.id): version}, (Release(event.file, version),))
+        return Decision({("version", version.id): version}, (Release(version),))
 
     def _released(self, event: Released, view: View) -> Decision:
         version: Version | None = view.get("version", f"{event.name}/{event.version}")
@@ -241,6 +245,7 @@ def _version(event: Submitted) -> Version:
         publish_id=_publish_id(label),
         metrics=dict(label.metrics),
         architecture=label.architecture,
+        file=event.file,
     )
 
 

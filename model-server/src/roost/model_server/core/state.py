@@ -25,6 +25,7 @@ class Version:
         publish_id: What made it.
         metrics: As its label says.
         architecture: As its label says.
+        file: Name of its incoming file; it has moved once the version is released.
         released: Whether it is on disk under its name and on its topic.
     """
 
@@ -39,6 +40,7 @@ class Version:
     publish_id: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     architecture: str | None = None
+    file: str = ""
     released: bool = False
 
     @property
@@ -132,7 +134,6 @@ class FetchSubmission:
 class Release:
     """Give an incoming file its name and publish it on its topic; answered by Released."""
 
-    file: str
     version: Version
 
     @property
@@ -192,8 +193,9 @@ class DropIncoming:
 
 @dataclass(frozen=True, slots=True)
 class Tidy:
-    """Delete incoming files older than this: a killed process left them."""
+    """Delete incoming files but these and what is newer: a killed process left them."""
 
+    keep: tuple[str, ...]
     before: float
 
     @property
