@@ -30,8 +30,6 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 OLDEST_PYTHON = (3, 11)
 OLDEST_UV = (0, 9, 8)  # the first that knows exclude-dependencies
-PROTOCOLS = ("specs/wire", "specs/task-protocol", "specs/round-protocol")
-SERVICES = ("chassis", "manager", "proplet", "coordinator", "model-server", "client-wasm", "cli")
 
 #: What `uv sync` installs: what a user runs, what a developer runs, and the C compiler.
 USER = ("--package", "roost-cli", "--no-default-groups")
@@ -142,9 +140,10 @@ def become_roost(*argv: str) -> None:
     os.execv(program, [program, *argv])  # noqa: S606 - no shell is wanted
 
 
-def sources() -> "list[str]":
-    """The source folders of all members."""
-    return [m for m in (*PROTOCOLS, *SERVICES) if (ROOT / m / "src").is_dir()]
+def members() -> "list[Path]":
+    """The folders of all members of the workspace."""
+    sources = [*ROOT.glob("*/src"), *ROOT.glob("specs/*/src")]
+    return sorted(s.parent for s in sources if (s.parent / "pyproject.toml").exists())
 
 
 def demo(args: "list[str]") -> None:
@@ -170,10 +169,10 @@ def check(args: "list[str]") -> None:
     sync(*DEVELOPER)
     run(BIN / "ruff", "format", "--check", ".")
     run(BIN / "ruff", "check", ".")
-    run(BIN / "mypy", *[m + "/src" for m in sources()])
+    run(BIN / "mypy", *[m / "src" for m in members()])
     run(BIN / "lint-imports")
-    for member in sources():
-        run(BIN / "deptry", "src", folder=ROOT / member)
+    for member in members():
+        run(BIN / "deptry", "src", folder=member)
     run(BIN / "pytest", "-m", "not slow and not system", *args)
 
 

@@ -8,62 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
 from roost.cli.errors import CliError, UsageProblem
+from roost.proplet.adapters.oci import LOOPBACK, MANIFEST_TYPE, Reference, parse
+from roost.proplet.errors import ImageRefused
 
-__all__ = ["OciTarget", "parse_target", "push_oci"]
+__all__ = ["base_url", "parse_target", "push_oci"]
 
-_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.wasm.config.v0+json"
 _LAYER_TYPE = "application/wasm"
-_TARGET = re.compile(
-    r"oci://(?P<host>[A-Za-z0-9.-]+(?::\d+)?)/(?P<name>[a-z0-9]+(?:[._/-][a-z0-9]+)*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?"
-)
-#: Registries on this machine are spoken to in plain HTTP, as container tools do.
-_PLAIN_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
-@dataclass(frozen=True)
-class OciTarget:
-    """Where an image goes.
-
-    Attributes:
-        host: with its port, if any.
-        name: the repository.
-        tag: the tag, `latest` where none was named.
-    """
-
-    host: str
-    name: str
-    tag: str
-
-    @property
-    def base(self) -> str:
-        """URL of the repository."""
-        plain = self.host.rpartition(":")[0] or self.host
-        scheme = "http" if plain in _PLAIN_HOSTS else "https"
-        return f"{scheme}://{self.host}/v2/{self.name}"
+def base_url(where: Reference, *, plain_http: bool = False) -> str:
+    """URL of a repository; registries on this machine are spoken to in plain HTTP."""
+    host = where.host.rpartition(":")[0] if not where.host.endswith("]") else where.host
+    plain = plain_http or (host or where.host) in LOOPBACK
+    return f"{'http' if plain else 'https'}://{where.host}/v2/{where.name}"
 
 
-def parse_target(text: str) -> OciTarget:
+def parse_target(text: str) -> Reference:
     """`oci://HOST/NAME[:TAG]` in its parts.
 
     Raises:
         UsageProblem: it is not of that form.
     """
-    found = _TARGET.fullmatch(text)
-    if found is None:
-        raise UsageProblem(f"{text!r} is not oci://HOST[:PORT]/NAME[:TAG]")
-    return OciTarget(found["host"], found["name"], found["tag"] or "latest")
+    try:
+        where = parse(text)
+    except ImageRefused as problem:
+        raise UsageProblem(str(problem)) from problem
+    if where.digest is not None:
+        raise UsageProblem(f"{text!r}: push to a tag; the digest follows from the content")
+    return where
 
 
-def push_oci(app: Path, target: str, timeout_s: float) -> str:
+def push_oci(app: Path, target: str, timeout_s: float, *, plain_http: bool = False) -> str:
     """Push a file and return its reference by digest.
 
     Raises:
@@ -71,6 +52,7 @@ def push_oci(app: Path, target: str, timeout_s: float) -> str:
         CliError: the registry cannot be reached or refuses it.
     """
     where = parse_target(target)
+    base = base_url(where, plain_http=plain_http)
     layer = app.read_bytes()
     config = json.dumps(
         {
@@ -83,7 +65,7 @@ def push_oci(app: Path, target: str, timeout_s: float) -> str:
     manifest = json.dumps(
         {
             "schemaVersion": 2,
-            "mediaType": _MANIFEST_TYPE,
+            "mediaType": MANIFEST_TYPE,
             "config": _descriptor(_CONFIG_TYPE, config),
             "layers": [_descriptor(_LAYER_TYPE, layer)],
         }
@@ -91,19 +73,19 @@ def push_oci(app: Path, target: str, timeout_s: float) -> str:
     try:
         with httpx.Client(timeout=timeout_s) as client:
             for blob in (config, layer):
-                _push_blob(client, where, blob)
-            headers = {"Content-Type": _MANIFEST_TYPE}
-            address = f"{where.base}/manifests/{where.tag}"
+                _push_blob(client, base, blob)
+            headers = {"Content-Type": MANIFEST_TYPE}
+            address = f"{base}/manifests/{where.wanted}"
             _expect(client.put(address, content=manifest, headers=headers), 201)
     except httpx.HTTPError as problem:
         raise CliError(f"registry {where.host}: {problem}") from problem
     return f"oci://{where.host}/{where.name}@{_digest(manifest)}"
 
 
-def _push_blob(client: httpx.Client, where: OciTarget, blob: bytes) -> None:
-    if client.head(f"{where.base}/blobs/{_digest(blob)}").status_code == httpx.codes.OK:
+def _push_blob(client: httpx.Client, base: str, blob: bytes) -> None:
+    if client.head(f"{base}/blobs/{_digest(blob)}").status_code == httpx.codes.OK:
         return
-    opened = _expect(client.post(f"{where.base}/blobs/uploads/"), 202)
+    opened = _expect(client.post(f"{base}/blobs/uploads/"), 202)
     location = httpx.URL(urljoin(str(opened.url), opened.headers["Location"]))
     address = location.copy_merge_params({"digest": _digest(blob)})
     headers = {"Content-Type": "application/octet-stream"}

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from roost.chassis.settings import BrokerSettings
 from roost.cli.broker import BrokerPlan
 from roost.protocol.round.messages import DEFAULT_MODEL_NAME
 from roost.protocol.round.topics import MODEL, ROUND_START
@@ -61,10 +62,11 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
     proplets = found["proplets"]
     assert isinstance(proplets, list)
     to_broker = f"-h {plan.host} -p {plan.port} -V 5"
+    prefix = BrokerSettings(broker=plan.url).topic_prefix
     lines = [
         "",
         "Watch everything that happens:",
-        f"  mosquitto_sub {to_broker} -v -t '{_EVERYTHING}'",
+        f"  mosquitto_sub {to_broker} -v -t '{prefix}{_EVERYTHING}'",
     ]
     if model is None:
         lines += [
@@ -82,9 +84,10 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
         image,
         proplets,
     )
+    topic = prefix + ROUND_START.template
     text = json.dumps(message, separators=(",", ":"))
     lines += [
-        f"  mosquitto_pub {to_broker} -q 1 -t {ROUND_START.template} -m {shlex.quote(text)}",
+        f"  mosquitto_pub {to_broker} -q 1 -t {topic} -m {shlex.quote(text)}",
         "or, with a look at its progress:",
         f"  {roost} round start",
         "",

@@ -31,7 +31,7 @@ from roost.cli.errors import CliError, NoBroker, UsageProblem, WaitedTooLong
 from roost.cli.ports import is_open
 from roost.protocol.task.topics import LAUNCH_REPLY
 from roost.wire.blob import INLINE_LIMIT, MANIFEST_CONTENT_TYPE, Manifest
-from roost.wire.message import Message
+from roost.wire.message import Message, describe
 from roost.wire.refusal import Refused
 from roost.wire.topic import Topic
 
@@ -81,9 +81,7 @@ class Wire:
         try:
             settings = BrokerSettings(broker=url)
         except ValidationError as problem:
-            first = problem.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageProblem(f"setting {where}: {first['msg']}") from problem
+            raise UsageProblem(f"broker settings: {describe(problem)}") from problem
         if not is_open(settings.host, settings.port, timeout_s=3):
             raise NoBroker(
                 f"nothing answers at {url}: is Roost running? Start it with `roost up`, or name "

@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 from roost.cli.errors import UsageProblem
 from roost.cli.options import Call, local
 from roost.proplet.guest import GuestOutcome, GuestRun, ModuleCache, run_guest
 from roost.protocol.task.messages import Limits
+from roost.wire.message import describe
 
 __all__ = ["group", "pairs"]
 
@@ -67,9 +69,7 @@ def run(
             env=pairs("--env", env),
             inputs=_gather(inputs, work / "in"),
             mounts=_folders(mounts),
-            **Limits.model_validate(
-                {k: v for k, v in limits.items() if v is not None}
-            ).model_dump(),
+            **_limits(limits).model_dump(),
         )
         outcome = run_guest(
             wanted, ModuleCache(work / "cache"), on_output=None if call.out.as_json else _print
@@ -77,6 +77,13 @@ def run(
         files = _outputs(wanted.out, out)
         stdout = wanted.stdout.read_text(errors="replace") if wanted.stdout.exists() else ""
     return _tell(call, outcome, files, stdout)
+
+
+def _limits(given: dict[str, float | None]) -> Limits:
+    try:
+        return Limits.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as problem:
+        raise UsageProblem(f"limits: {describe(problem)}") from problem
 
 
 def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:

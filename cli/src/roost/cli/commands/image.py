@@ -26,15 +26,16 @@ def group() -> None:
 @group.command("push")
 @click.argument("app", type=click.Path(path_type=Path))
 @click.argument("target", required=False, metavar="[oci://HOST/NAME:TAG]")
+@click.option("--plain-http", is_flag=True, help="The registry speaks no TLS.")
 @remote
-def push(call: Call, app: Path, target: str | None) -> None:
+def push(call: Call, app: Path, target: str | None, plain_http: bool) -> None:
     """Offer APP as a blob over MQTT, or push it to an OCI registry.
 
     A blob is also copied into the state folder, so that `roost up` offers it again.
     """
     check_module(app)
     if target is not None:
-        reference = push_oci(app, target, call.timeout_s)
+        reference = push_oci(app, target, call.timeout_s, plain_http=plain_http)
     else:
         with call.wire() as wire:
             reference = image_reference(wire.offer(app).sha256)
