@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from roost.protocol.round import model as model_module
 from roost.protocol.round.label import ModelLabel, read_label, with_label, without_label
 from roost.protocol.round.model import (
     Model,
@@ -101,6 +102,14 @@ def test_tensors_must_be_floats_and_not_too_many() -> None:
         check_tensors({str(n): np.zeros(1) for n in range(MAX_TENSORS + 1)})
     with pytest.raises(Refused, match="0 tensors"):
         tensors_from_json({})
+
+
+def test_json_has_a_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes many times its size while it is read (MODEL-002)."""
+    monkeypatch.setattr(model_module, "MAX_JSON_BYTES", 20)
+    assert parse_model(b'{"w":[1.0,2.0,3.0]}')
+    with pytest.raises(Refused, match="21 bytes of JSON, 20 are allowed; use safetensors"):
+        parse_model(b'{"w":[1.0,2.0,3.0]}  ')
 
 
 def test_json_is_told_from_binary() -> None:

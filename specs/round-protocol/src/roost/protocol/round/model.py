@@ -32,6 +32,8 @@ from roost.wire.refusal import Refused
 Tensors: TypeAlias = Mapping[str, Array]
 
 MAX_DEPTH: Final = 8
+MAX_JSON_BYTES: Final = 32 * 1024 * 1024
+"""Of tensors as JSON, which take many times their size in memory while they are read."""
 JSON_TENSORS: Final = ("w", "b")
 _FLOATS: Final = tuple(DTYPES.values())
 
@@ -113,13 +115,25 @@ def check_tensors(tensors: Tensors) -> None:
 
 
 def _parse_json_model(payload: Buffer) -> Model:
-    try:
-        content = json.loads(bytes(payload), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refused(BAD_MODEL, f"not JSON: {error}") from None
+    content = load_json(payload, parse_constant=_no_constant)
     tensors = tensors_from_json({k: content[k] for k in JSON_TENSORS if k in content})
     metadata = {key: value for key, value in content.items() if key not in tensors}
     return Model(ModelForm.JSON, tensors, metadata)
+
+
+def load_json(payload: Buffer, **options: Any) -> Any:
+    """Read JSON that holds tensors.
+
+    Raises:
+        Refused: bad_model, when it is none or too large.
+    """
+    if len(payload) > MAX_JSON_BYTES:
+        size, limit = len(payload), MAX_JSON_BYTES
+        raise Refused(BAD_MODEL, f"{size} bytes of JSON, {limit} are allowed; use safetensors")
+    try:
+        return json.loads(bytes(payload), **options)
+    except (ValueError, RecursionError) as error:
+        raise Refused(BAD_MODEL, f"not JSON: {error}") from None
 
 
 def _no_constant(name: str) -> float:

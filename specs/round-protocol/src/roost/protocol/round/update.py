@@ -17,6 +17,7 @@ from roost.protocol.round.model import (
     encode_safetensors,
     is_finite,
     is_json,
+    load_json,
     tensors_from_json,
 )
 from roost.protocol.round.refusals import BAD_MODEL, BAD_UPDATE
@@ -66,10 +67,9 @@ def parse_update(payload: bytes | memoryview) -> Update:
     Raises:
         Refused: malformed, newer_version, bad_update or not_finite, naming what is wrong.
     """
-    content = _parse_json(payload) if is_json(payload) else _parse_msgpack(payload)
-    fields = {name: content[name] for name in UpdateHeader.model_fields if name in content}
-    header = UpdateHeader.decode(_encode_fields(fields))
     try:
+        content = _content(payload)
+        header = _header(content)
         form, file = _file(content.get("update"))
         layout = check_file(file)
     except Refused as error:
@@ -81,33 +81,27 @@ def parse_update(payload: bytes | memoryview) -> Update:
     )
 
 
-def _encode_fields(fields: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(fields).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Refused(BAD_UPDATE, f"a field that JSON cannot say: {error}") from None
-
-
-def _parse_json(payload: bytes | memoryview) -> Mapping[str, Any]:
-    try:
-        content = json.loads(bytes(payload))
-    except (ValueError, RecursionError) as error:
-        raise Refused(BAD_UPDATE, f"not JSON: {error}") from None
-    return _mapping(content)
-
-
-def _parse_msgpack(payload: bytes | memoryview) -> Mapping[str, Any]:
-    try:
-        content = msgpack.unpackb(payload, strict_map_key=True)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise Refused(BAD_UPDATE, f"neither JSON nor MessagePack: {error}") from None
-    return _mapping(content)
-
-
-def _mapping(content: object) -> Mapping[str, Any]:
+def _content(payload: bytes | memoryview) -> Mapping[str, Any]:
+    content = load_json(payload) if is_json(payload) else _unpack(payload)
     if not isinstance(content, dict):
         raise Refused(BAD_UPDATE, f"a {type(content).__name__} instead of an object")
     return content
+
+
+def _unpack(payload: bytes | memoryview) -> Any:
+    try:
+        return msgpack.unpackb(payload, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise Refused(BAD_UPDATE, f"neither JSON nor MessagePack: {error}") from None
+
+
+def _header(content: Mapping[str, Any]) -> UpdateHeader:
+    fields = {name: content[name] for name in UpdateHeader.model_fields if name in content}
+    try:
+        text = json.dumps(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(BAD_UPDATE, f"a field that JSON cannot say: {error}") from None
+    return UpdateHeader.decode(text.encode())
 
 
 def _file(content: object) -> tuple[ModelForm, bytes]:
