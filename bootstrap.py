@@ -37,7 +37,7 @@ DEVELOPER = ("--all-packages", "--group", "dev")
 COMPILER = ("--group", "guest")
 
 #: What `clean` removes, at the root and anywhere.
-WRITTEN_HERE = {".venv", ".roost", "dist", "build", "htmlcov"}
+WRITTEN_HERE = {".venv", ".roost", "dist", "build"}
 WRITTEN_ANYWHERE = {
     "__pycache__",
     ".mypy_cache",
