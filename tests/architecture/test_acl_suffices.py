@@ -180,6 +180,7 @@ def test_a_round_runs_under_the_acl(port: int, services: None) -> None:
             lambda topic, said: topic == "proplets/p1/presence" and said["status"] == "online",
             lambda topic, said: topic == "workloads/state" and said["bindings"] != [],
             lambda topic, _said: topic == "fl/models/index",
+            lambda topic, _said: topic == "fl/coordinator/state",
         )
         operator.paho.publish(PREFIX + "fl/models/publish", json.dumps(model).encode(), qos=1)
         operator.wait(lambda topic, said: topic == "fl/models/index" and said["models"] != {})
