@@ -242,6 +242,34 @@ def test_a_manifest_is_fetched() -> None:
     assert decision.effects == (FetchSubmission(manifest),)
 
 
+def test_a_blob_is_fetched_once() -> None:
+    """A sender that repeats itself may clear the blob before a second fetch would begin.
+
+    Regression: the second fetch waited 10 s for cleared chunks and held the next model up.
+    """
+    room = Room()
+    manifest = Manifest(owner="a", sha256="cc" * 32, size=100)
+    assert room.happen(SubmissionOffered(1.0, manifest)).effects == (FetchSubmission(manifest),)
+    while_fetching = room.happen(SubmissionOffered(2.0, manifest)).effects
+    assert [type(each) for each in while_fetching] == [Note]
+    room.hold = True
+    room.submit(0)
+    before_release = room.happen(SubmissionOffered(3.0, manifest)).effects
+    assert [type(each) for each in before_release] == [Note]
+    room.release()
+    after_release = room.happen(SubmissionOffered(4.0, manifest)).effects
+    assert [type(each) for each in after_release] == [Note, PublishIndex]
+
+
+def test_a_blob_that_could_not_be_fetched_may_be_offered_again() -> None:
+    """Its owner publishes the chunks and says so once more."""
+    room = Room()
+    manifest = Manifest(owner="a", sha256=A, size=100)
+    room.happen(SubmissionOffered(1.0, manifest))
+    room.happen(SubmissionUnreadable(2.0, BAD_MODEL, "x", sha256=A))
+    assert room.happen(SubmissionOffered(3.0, manifest)).effects == (FetchSubmission(manifest),)
+
+
 REQUESTS = st.lists(
     st.tuples(
         st.integers(0, 4),

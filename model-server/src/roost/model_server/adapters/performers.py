@@ -26,7 +26,7 @@ from roost.model_server.ports import Fetcher
 from roost.protocol.round.refusals import BLOB_UNAVAILABLE
 from roost.protocol.round.topics import MODEL_INDEX
 from roost.wire.blob import CHUNK_BYTES, INLINE_LIMIT, Manifest
-from roost.wire.refusal import Refused
+from roost.wire.refusal import Refusal, Refused
 
 FETCH_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 30.0
@@ -67,9 +67,15 @@ class Performers:
             self._fetcher.fetch_blob(effect.manifest, FETCH_TIMEOUT_S, into)
             return [self._files.read(into, self._clock())]
         except ChassisError as error:
-            return [SubmissionUnreadable(self._clock(), BLOB_UNAVAILABLE, str(error))]
+            return [self._unreadable(effect, BLOB_UNAVAILABLE, str(error))]
         except Refused as error:
-            return [SubmissionUnreadable(self._clock(), error.refusal, error.detail)]
+            return [self._unreadable(effect, error.refusal, error.detail)]
+
+    def _unreadable(
+        self, effect: FetchSubmission, refusal: Refusal, detail: str
+    ) -> SubmissionUnreadable:
+        sha256 = effect.manifest.sha256
+        return SubmissionUnreadable(self._clock(), refusal, detail, sha256=sha256)
 
     def release(self, effect: Release) -> Iterable[Any]:
         """Put a version in its place and on its topic."""

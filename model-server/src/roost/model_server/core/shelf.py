@@ -53,12 +53,12 @@ class Shelf:
 
     Attributes:
         kinds: What is stored.
-        volatile: Which topic each open round is based on.
+        volatile: Which topic each open round is based on; which blobs are being fetched.
         effects: What the adapters carry out.
     """
 
     kinds: Mapping[str, type[Any]] = {"version": Version, "refusals": Refusals}
-    volatile = frozenset({"round"})
+    volatile = frozenset({"round", "fetching"})
     effects: tuple[type[Any], ...] = SERVICE_EFFECTS
 
     def __init__(self, keep: int) -> None:
@@ -102,24 +102,31 @@ class Shelf:
         return Decision({("round", event.round_id): event.model_uri})
 
     @staticmethod
-    def _offered(event: SubmissionOffered, _view: View) -> Decision:
-        return Decision(effects=(FetchSubmission(event.manifest),))
+    def _offered(event: SubmissionOffered, view: View) -> Decision:
+        """Fetch a blob once: its owner may clear it as soon as the index lists the model."""
+        sha256 = event.manifest.sha256
+        for version in view.all("version").values():
+            if version.sha256 == sha256:
+                return _repeated(version, view)
+        if view.get("fetching", sha256):
+            return Decision(effects=(note("model.repeated", sha256=sha256),))
+        return Decision({("fetching", sha256): True}, (FetchSubmission(event.manifest),))
 
     @staticmethod
     def _unreadable(event: SubmissionUnreadable, view: View) -> Decision:
-        return _refuse(event.label, (event.refusal, event.detail), view)
+        refused = _refuse(event.label, (event.refusal, event.detail), view)
+        return refused + _fetched(event.sha256)
+
+    def _submitted(self, event: Submitted, view: View) -> Decision:
+        return self._judged(event, view) + _fetched(event.sha256)
 
     @staticmethod
-    def _submitted(event: Submitted, view: View) -> Decision:
+    def _judged(event: Submitted, view: View) -> Decision:
         line = _line(event.label.name, view)
         drop = DropIncoming(event.file)
         again = _same_again(event, line)
         if again is not None:
-            # The sender missed the index that lists it: it gets another one, unless it comes
-            # with the release anyway.
-            said = note("model.repeated", topic=again.topic, publish_id=again.publish_id)
-            told = (PublishIndex(_index(_released(view), _refusals(view))),)
-            return Decision(effects=(drop, said, *(told if again.released else ())))
+            return Decision(effects=(drop,)) + _repeated(again, view)
         problem = _problem(event, line)
         if problem is not None:
             return Decision(effects=(drop,)) + _refuse(event.label, problem, view)
@@ -151,6 +158,17 @@ class Shelf:
             for each in line
             if each not in newest and each.version != 0 and each.topic not in bases
         ]
+
+
+def _fetched(sha256: str | None) -> Decision:
+    return Decision({("fetching", sha256): None}) if sha256 else NOTHING
+
+
+def _repeated(version: Version, view: View) -> Decision:
+    """Answer a sender that missed the index: it gets another one, now or with the release."""
+    said = note("model.repeated", topic=version.topic, publish_id=version.publish_id)
+    told = (PublishIndex(_index(_released(view), _refusals(view))),)
+    return Decision(effects=(said, *(told if version.released else ())))
 
 
 def _line(name: str, view: View) -> Line:

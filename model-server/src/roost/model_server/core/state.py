@@ -89,12 +89,21 @@ class SubmissionOffered:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionUnreadable:
-    """A publish request came that cannot be used; nothing of it is kept."""
+    """A publish request came that cannot be used; nothing of it is kept.
+
+    Attributes:
+        at: Epoch seconds.
+        refusal: Why.
+        detail: With the culprit's name.
+        label: What the model said about itself, if that could be read.
+        sha256: Of the blob that was being fetched.
+    """
 
     at: float
     refusal: Refusal
     detail: str
     label: ModelLabel | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
