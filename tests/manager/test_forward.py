@@ -33,7 +33,10 @@ def test_properties(
     correlation: bytes | None,
     expiry: int | None,
 ) -> None:
-    """What is written is what an independent reader reads; of source-topics only ours is left."""
+    """What is written is what an independent reader reads; of source-topics only ours is left.
+
+    (FWD-002, FWD-003)
+    """
     found = decoded(encode_properties(source, user, content_type, correlation, expiry))
     kept = [pair for pair in user if pair[0] != "source-topic"]
     assert found.pop("UserProperty") == [*kept, ("source-topic", source)]

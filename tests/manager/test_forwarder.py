@@ -98,6 +98,7 @@ def payloads(rng: random.Random) -> list[bytes]:
 def test_a_thousand_payloads(
     broker: Mosquitto, client: Client, make_forwarder: Callable[..., Forwarder]
 ) -> None:
+    """Equal digests, in order per source, none lost, none doubled (FWD-001, FWD-004, FWD-005)."""
     make_forwarder()
     rng = random.Random(2024)
     sent: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -122,6 +123,7 @@ def test_a_thousand_payloads(
 
 
 def test_what_goes_along(client: Client, make_forwarder: Callable[..., Forwarder]) -> None:
+    """These properties and no others; a forged source goes (FWD-002, FWD-003)."""
     make_forwarder()
     client.publish(
         "in/a/out",
@@ -145,6 +147,7 @@ def test_what_goes_along(client: Client, make_forwarder: Callable[..., Forwarder
 def test_nothing_but_the_source_where_nothing_was(
     client: Client, make_forwarder: Callable[..., Forwarder]
 ) -> None:
+    """Also from a sender without MQTT 5 properties (FWD-003)."""
     make_forwarder()
     client.publish("in/a/out", b"x", qos=0)
     message = client.wait("all")
@@ -152,7 +155,7 @@ def test_nothing_but_the_source_where_nothing_was(
 
 
 def test_retained_messages(client: Client, make_forwarder: Callable[..., Forwarder]) -> None:
-    """What the broker had kept is not forwarded; the flag is not either."""
+    """What the broker had kept is not forwarded; the flag is not either (FWD-007)."""
     client.publish("in/a/out", b"old", retain=True)
     make_forwarder()
     client.publish("in/a/out", b"new", retain=True)
@@ -171,6 +174,7 @@ def test_fan_out_and_chains(client: Client, make_forwarder: Callable[..., Forwar
 
 
 def test_prefix(broker: Mosquitto, make_forwarder: Callable[..., Forwarder]) -> None:
+    """The source is told without it (FWD-003, WIRE-006)."""
     make_forwarder(prefix="site/a/")
     with Client(broker.port) as client:
         client.subscribe("#")
@@ -184,7 +188,10 @@ def test_prefix(broker: Mosquitto, make_forwarder: Callable[..., Forwarder]) -> 
 def test_too_large_once_forwarded(
     client: Client, drops: Drops, make_forwarder: Callable[..., Forwarder]
 ) -> None:
-    """The source fits the broker's 4 MiB and the copy does not: dropped, reported, not tried."""
+    """The source fits the broker's 4 MiB and the copy does not: dropped, reported, not tried.
+
+    (FWD-006)
+    """
     make_forwarder(("i/+", "all"))
     limit = 4_194_304
     overhead = 1 + 4 + 2 + len("i/a") + 2 + 1
@@ -198,6 +205,7 @@ def test_too_large_once_forwarded(
 
 
 def test_as_large_as_fits(client: Client, make_forwarder: Callable[..., Forwarder]) -> None:
+    """The limit is exact (FWD-006)."""
     make_forwarder(("i/+", "all"))
     copy = 1 + 4 + 2 + len("all") + 2 + 1 + 5 + len("source-topic") + len("i/a")
     client.publish("i/a", bytes(4_194_304 - copy))
@@ -221,6 +229,7 @@ def test_rules_that_change(
 def test_what_came_meanwhile_is_forwarded_later(
     client: Client, make_forwarder: Callable[..., Forwarder]
 ) -> None:
+    """The broker keeps it, in order (FWD-004, FWD-005)."""
     make_forwarder().stop()
     for number in range(50):
         client.publish("in/a/out", str(number).encode())
@@ -242,7 +251,7 @@ def test_filters_of_an_earlier_process_are_left(
 
 
 def test_it_comes_back(broker: Mosquitto, make_forwarder: Callable[..., Forwarder]) -> None:
-    """A broker that was killed forgot everything: the filters are subscribed again."""
+    """A broker that was killed forgot everything: the filters are subscribed again (WIRE-017)."""
     forwarder = make_forwarder()
     for _ in range(2):
         broker.kill()
@@ -282,6 +291,7 @@ def strict_broker(
 def test_a_copy_that_the_broker_refuses(
     strict_broker: Mosquitto, drops: Drops, make_forwarder: Callable[..., Forwarder]
 ) -> None:
+    """It is dropped and told (FWD-006)."""
     make_forwarder(("in/+/out", "forbidden"), ("in/last", "all"), port=strict_broker.port)
     with Client(strict_broker.port) as client:
         client.subscribe("all")
@@ -296,6 +306,7 @@ def test_a_copy_that_the_broker_refuses(
 def test_one_that_fails_does_not_come_again(
     client: Client, drops: Drops, make_forwarder: Callable[..., Forwarder], monkeypatch: Any
 ) -> None:
+    """It is dropped and told (FWD-006)."""
     forwarder = make_forwarder()
     plan = forwarder._plan
 
@@ -325,7 +336,7 @@ def test_no_broker_yet(broker: Mosquitto, drops: Drops) -> None:
 
 
 def test_a_session_taken_over_ends_the_process() -> None:
-    """By the reason code of MQTT 5; mosquitto 2.0.11 hangs up without one."""
+    """By the reason code of MQTT 5; mosquitto 2.0.11 hangs up without one (WIRE-018, FWD-008)."""
     heard: list[str] = []
     forwarder = Forwarder(
         BrokerSettings(), Login(), rng=random.Random(1), dropped=Drops(), fatal=heard.append
