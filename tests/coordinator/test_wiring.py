@@ -12,7 +12,7 @@ from roost.chassis.store import Store
 from roost.chassis.transfer import Fetcher
 from roost.coordinator.__main__ import build, main
 from roost.coordinator.core.desk import Desk
-from roost.coordinator.core.state import Keep
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.settings import CoordinatorSettings
 
 from .world import World

@@ -23,8 +23,9 @@ from roost.coordinator.core.events import (
     TaskChanged,
     UpdateArrived,
 )
+from roost.coordinator.core.facts import Keep, TaskFact
 from roost.coordinator.core.guards import TRANSITIONS
-from roost.coordinator.core.state import Arrival, Keep, Round, TaskFact
+from roost.coordinator.core.state import Arrival, Round
 from roost.protocol.round.messages import (
     CoordinatorState,
     ExperimentState,
@@ -289,6 +290,8 @@ class World:
             kept |= {each.spool for each in round_.waiting}
             assert not kept & dropped, "what counts is never dropped"
             assert not {each.spool for each in round_.accepted.values()} & self.bad
+            if round_.base and round_.base.shapes:
+                assert not round_.waiting, "what waited was judged once the base was read"
             if isinstance(event, UpdateArrived) and event.round_id == round_id:
                 spool = event.arrival.spool
                 assert (spool in kept) != (spool in dropped), "an update counts or is dropped"

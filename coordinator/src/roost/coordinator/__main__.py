@@ -9,7 +9,7 @@ from roost.coordinator.adapters.models import Models
 from roost.coordinator.adapters.performers import Performers
 from roost.coordinator.adapters.spool import Spool
 from roost.coordinator.core.desk import Desk
-from roost.coordinator.core.state import Keep
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.settings import CoordinatorSettings
 
 

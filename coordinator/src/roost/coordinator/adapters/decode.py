@@ -22,7 +22,7 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
-from roost.coordinator.core.state import TaskFact
+from roost.coordinator.core.facts import TaskFact
 from roost.protocol.round.messages import (
     ExperimentStart,
     ExperimentStop,

@@ -27,8 +27,9 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.core.ledger import count_refusal, show_running
-from roost.coordinator.core.state import Experiment, Keep, Ledger, Past, Rollback, Round, Start
+from roost.coordinator.core.state import Experiment, Ledger, Past, Rollback, Round, Start
 from roost.coordinator.core.tasks import cancel
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import LATE, UNKNOWN_ROUND

@@ -4,9 +4,10 @@ from roost.chassis.effects import note
 from roost.coordinator.core import experiment as one
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.events import ExperimentOrdered, ExperimentStopOrdered
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.core.ledger import count_refusal, show_running
 from roost.coordinator.core.policy import policy_problem
-from roost.coordinator.core.state import Experiment, Keep, Round
+from roost.coordinator.core.state import Experiment, Round
 from roost.protocol.round.messages import ExperimentStatus
 from roost.protocol.round.refusals import BAD_EXPERIMENT
 

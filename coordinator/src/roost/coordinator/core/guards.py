@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from roost.coordinator.core import publishing
-from roost.coordinator.core.state import Facts, Round
+from roost.coordinator.core.facts import Facts
+from roost.coordinator.core.state import Round
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import (
     TIMED_OUT,

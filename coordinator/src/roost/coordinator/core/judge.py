@@ -5,7 +5,8 @@ from typing import TypeAlias
 
 from roost.chassis.effects import Effect
 from roost.coordinator.core.effects import DropSpools
-from roost.coordinator.core.state import Accepted, Arrival, Base, Facts, Round
+from roost.coordinator.core.facts import Facts
+from roost.coordinator.core.state import Accepted, Arrival, Base, Round
 from roost.protocol.round.refusals import (
     BAD_SAMPLES,
     DUPLICATE,

@@ -7,11 +7,12 @@ from roost.coordinator.core import round as one
 from roost.coordinator.core import rounds
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.events import RoundOrdered, RoundUnreadable
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.core.judge import Judged
 from roost.coordinator.core.ledger import count_refusal, show_running
 from roost.coordinator.core.outcome import in_words, tell_outcome
 from roost.coordinator.core.policy import policy_problem
-from roost.coordinator.core.state import Keep, Past, Policy, Round, Start
+from roost.coordinator.core.state import Past, Policy, Round, Start
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import BAD_POLICY, ROUND_REUSED
 

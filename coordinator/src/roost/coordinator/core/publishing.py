@@ -10,7 +10,8 @@ from typing import Final
 
 from roost.chassis.effects import ClearTimer, Effect, SetTimer
 from roost.coordinator.core.effects import PublishModel
-from roost.coordinator.core.state import Facts, Publication
+from roost.coordinator.core.facts import Facts
+from roost.coordinator.core.state import Publication
 from roost.protocol.round.messages import ModelIndex, ModelVersion
 
 FIRST_RETRY_S: Final = 2.0

@@ -7,9 +7,10 @@ from roost.coordinator.core import publishing
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import DropOutgoing, FetchModel
 from roost.coordinator.core.events import BaseRead, BaseUnavailable, RollbackOrdered
+from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.ledger import count_refusal
 from roost.coordinator.core.rounds import claimed
-from roost.coordinator.core.state import Facts, Publication, Rollback
+from roost.coordinator.core.state import Publication, Rollback
 from roost.protocol.round.messages import ModelIndex, ModelVersion
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.refusals import UNKNOWN_VERSION

@@ -32,6 +32,7 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
+from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.guards import (
     GRACE_S,
     GUARDS,
@@ -50,7 +51,7 @@ from roost.coordinator.core.judge import (
     refuse_unreadable,
 )
 from roost.coordinator.core.outcome import metrics
-from roost.coordinator.core.state import Base, Facts, Publication, Round
+from roost.coordinator.core.state import Base, Publication, Round
 from roost.coordinator.core.tasks import (
     FIRST_CHECK_S,
     ask_again,

@@ -8,10 +8,11 @@ from roost.coordinator.core import round as one
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import Tidy
 from roost.coordinator.core.events import RoundEvent
+from roost.coordinator.core.facts import Facts, Keep
 from roost.coordinator.core.judge import Judged
 from roost.coordinator.core.ledger import show_running
 from roost.coordinator.core.outcome import in_words, tell_outcome, tell_state, wide_event
-from roost.coordinator.core.state import Facts, Keep, Past, Publication, Round
+from roost.coordinator.core.state import Past, Publication, Round
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.topics import MODEL, ROUND_COMPLETE, ROUND_STATE
 

@@ -5,9 +5,10 @@ from typing import Final
 
 from roost.chassis.effects import Effect, Publish, SetTimer
 from roost.coordinator.core.events import TaskChanged
+from roost.coordinator.core.facts import Facts, TaskFact
 from roost.coordinator.core.judge import Judged
 from roost.coordinator.core.outcome import missing
-from roost.coordinator.core.state import Facts, Round, TaskFact
+from roost.coordinator.core.state import Round
 from roost.protocol.round.messages import OnTimeout
 from roost.protocol.round.refusals import OTHER_LAUNCH
 from roost.protocol.round.topics import ROUND_START
