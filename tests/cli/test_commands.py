@@ -17,14 +17,16 @@ import pytest
 import wasmtime
 from roost.cli.broker import find_mosquitto
 from roost.cli.digits_data import deal_digits
-from roost.cli.ports import free_port
+from roost.cli.ports import free_port, wait_open
 from roost.cli.state import StateDir
 from roost.cli.wire_client import Wire
 from roost.protocol.round.model import parse_model
+from roost.protocol.round.topics import MODEL_INDEX
 from roost.protocol.task.messages import PresenceStatus
 from roost.protocol.task.topics import PRESENCE
+from roost.wire.blob import BLOB_MANIFEST
 
-from .conftest import Answer, start, up
+from .conftest import BROKERS, Answer, start, up
 
 pytestmark = pytest.mark.system
 
@@ -339,3 +341,34 @@ def test_up_prints_what_can_be_pasted(tmp_path: Path) -> None:
     assert message["task_wasm_image"].startswith("blob:operator/")
     assert message["participants"] == ["proplet-1"]
     assert "manager" in text
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_killed_broker_comes_back_and_so_does_everything_on_it(
+    broker: str, roost: Roost, state: StateDir, tmp_path: Path
+) -> None:
+    """Its owners publish models, states and images again; the next round finds them."""
+    if broker == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed: only the embedded broker is killed")
+    at = ["--state", state.root]
+    deal_digits(state, list(PROPLETS), 0)
+    with up(state, "--proplets", 2, "--port", free_port(), "--broker", broker) as ready:
+        init = ["model", "init", "--arch", "mlp", "--layers", "64,16,10"]
+        assert roost(*init, *at).code == 0
+        image = roost("image", "push", wasm(tmp_path, GREETER.replace("CODE", "0")), *at)
+        os.kill(ready["pids"]["broker"], signal.SIGKILL)
+        instance = state.read_instance()
+        assert instance is not None
+        assert wait_open("127.0.0.1", instance.port, 20)
+        with Wire.connect(instance.broker) as wire:
+            # The manifest comes last; proplets fetch it by this topic.
+            sha256 = image.out.strip().rpartition("/")[2]
+            wire.subscribe(
+                BLOB_MANIFEST.format(owner="operator", sha256=sha256), MODEL_INDEX.filter
+            )
+            told = {wire.await_message(lambda _: True, 30, "").topic.split("/")[0] for _ in "12"}
+        assert told == {"blobs", "fl"}
+        done = roost("round", "start", "--hyperparams", '{"lr":0.05}', "--timeout", 60, *at)
+        assert done.code == 0, done
+        task = ["task", "launch", image.out.strip(), "--proplet", "proplet-1", "--timeout", 60]
+        assert roost(*task, *at).code == 0
