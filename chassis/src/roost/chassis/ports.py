@@ -1,6 +1,6 @@
 """What the runner and the transfers need of a connection; real: session, fake: testing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from roost.chassis.effects import Publish
@@ -27,11 +27,13 @@ class SessionPort(Protocol):
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until connected; False when the time ended first."""
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, retained: bool = True) -> None:
+    def subscribe(
+        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+    ) -> None:
         """Subscribe now and after every reconnect."""
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """End a subscription."""
+    def unsubscribe(self, topic_filters: str | Sequence[str]) -> None:
+        """End subscriptions."""
 
     def publish(self, message: Publish, done: Done | None = None) -> None:
         """Publish with QoS 1; ``done`` hears the broker's answer."""

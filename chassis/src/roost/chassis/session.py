@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +32,7 @@ MAX_BACKOFF_S: Final = (15.0, 30.0)
 # A PUBLISH carries at most this much beside topic, payload, content type and user properties.
 PACKET_OVERHEAD: Final = 64
 _TAKEN_OVER: Final = 142
+_FILTERS_A_PACKET: Final = 64
 # Mosquitto 2.0 closes a connection that is taken over without a word. Two processes with one
 # client id then take turns, each for less than a second; nothing else looks like that.
 _SHORT_LIFE_S: Final = 1.0
@@ -166,32 +167,41 @@ class Session:
         """Wait until connected; False when the time ended first."""
         return self._connected.wait(timeout_s)
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, retained: bool = True) -> None:
+    def subscribe(
+        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+    ) -> None:
         """Subscribe now and after every reconnect.
 
         Args:
-            topic_filter: Without the prefix.
+            topic_filters: Without the prefix; several go in one packet.
             handler: Called for each message; must acknowledge it, now or later.
             retained: False: the broker's retained messages are not wanted.
         """
+        wanted = several(topic_filters)
         with self._lock:
-            self._filters[topic_filter] = (handler, 0 if retained else 2)
+            self._filters.update(dict.fromkeys(wanted, (handler, 0 if retained else 2)))
         if self.connected:
-            self._subscribe_now(topic_filter)
+            self._subscribe_now(wanted)
 
-    def _subscribe_now(self, topic_filter: str) -> None:
+    def _subscribe_now(self, topic_filters: Sequence[str]) -> None:
         with self._lock:
-            entry = self._filters.get(topic_filter)
-        if entry is not None:
-            options = SubscribeOptions(qos=1, retainHandling=entry[1])
-            self._client.subscribe(self._prefix + topic_filter, options=options)
+            found = [(name, self._filters.get(name)) for name in topic_filters]
+        options = [
+            (self._prefix + name, SubscribeOptions(qos=1, retainHandling=entry[1]))
+            for name, entry in found
+            if entry is not None
+        ]
+        if options:
+            self._client.subscribe(options)
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """End a subscription."""
+    def unsubscribe(self, topic_filters: str | Sequence[str]) -> None:
+        """End subscriptions."""
+        unwanted = several(topic_filters)
         with self._lock:
-            self._filters.pop(topic_filter, None)
+            for topic_filter in unwanted:
+                self._filters.pop(topic_filter, None)
         if self.connected:
-            self._client.unsubscribe(self._prefix + topic_filter)
+            self._client.unsubscribe([self._prefix + name for name in unwanted])
 
     def publish(self, message: Publish, done: Done | None = None) -> None:
         """Publish with QoS 1; while disconnected it waits in memory.
@@ -256,8 +266,8 @@ class Session:
         self.generation += 1
         with self._lock:
             filters = list(self._filters)
-        for topic_filter in filters:
-            self._subscribe_now(topic_filter)
+        for first in range(0, len(filters), _FILTERS_A_PACKET):
+            self._subscribe_now(filters[first : first + _FILTERS_A_PACKET])
         self._connected_at = time.monotonic()
         self._connected.set()
         self._log.info("broker.connected", generation=self.generation)
@@ -350,6 +360,11 @@ def _send_at_once(_client: paho.Client, _userdata: Any, sock: Any) -> None:
     raw = sock if isinstance(sock, socket.socket) else None
     if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def several(topic_filters: str | Sequence[str]) -> Sequence[str]:
+    """Return filters as a sequence, also a single one."""
+    return [topic_filters] if isinstance(topic_filters, str) else topic_filters
 
 
 def _ignore(_problem: str | None) -> None:

@@ -1,12 +1,12 @@
 """An in-memory broker and session for tests; held to the same contract as the real ones."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from roost.chassis.effects import Publish
 from roost.chassis.received import Received
-from roost.chassis.session import Done, Handler, Token
+from roost.chassis.session import Done, Handler, Token, several
 from roost.wire.topic import matches
 
 
@@ -106,15 +106,19 @@ class MemorySession:
             self._broker.route(self._will)
         self.on_disconnected()
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, retained: bool = True) -> None:
+    def subscribe(
+        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+    ) -> None:
         """Subscribe now and after every reconnect."""
-        self._filters[topic_filter] = _Subscription(handler, retained)
-        if self._connected:
-            self._send_retained(topic_filter)
+        for topic_filter in several(topic_filters):
+            self._filters[topic_filter] = _Subscription(handler, retained)
+            if self._connected:
+                self._send_retained(topic_filter)
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """End a subscription."""
-        self._filters.pop(topic_filter, None)
+    def unsubscribe(self, topic_filters: str | Sequence[str]) -> None:
+        """End subscriptions."""
+        for topic_filter in several(topic_filters):
+            self._filters.pop(topic_filter, None)
 
     def _send_retained(self, topic_filter: str) -> None:
         subscription = self._filters[topic_filter]

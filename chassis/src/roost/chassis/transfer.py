@@ -5,7 +5,8 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -16,10 +17,12 @@ from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.wire.blob import BLOB_CHUNK, BLOB_MANIFEST, MANIFEST_CONTENT_TYPE, Manifest
 
-CHUNK_WINDOW: Final = 8
+CHUNK_GROUP: Final = 4
+GROUPS_AHEAD: Final = 2
 SEND_WINDOW: Final = 16
 
 Inbox: TypeAlias = "queue.SimpleQueue[Received]"
+Inboxes: TypeAlias = dict[str, Inbox]
 
 
 class Fetcher:
@@ -33,25 +36,27 @@ class Fetcher:
         self._lock = threading.Lock()
         self._inboxes: dict[str, list[Inbox]] = {}
 
-    def _open(self, topic: str) -> Inbox:
-        inbox: Inbox = queue.SimpleQueue()
+    def _open(self, topics: Sequence[str]) -> Inboxes:
+        """Subscribe to exact topics with one packet."""
+        inboxes: Inboxes = {topic: queue.SimpleQueue() for topic in topics}
         with self._subscribing:
             with self._lock:
-                self._inboxes.setdefault(topic, []).append(inbox)
+                for topic, inbox in inboxes.items():
+                    self._inboxes.setdefault(topic, []).append(inbox)
             # Again even if subscribed: the broker then sends the retained message once more.
-            self._session.subscribe(topic, self._deliver)
-        return inbox
+            self._session.subscribe(topics, self._deliver)
+        return inboxes
 
-    def _close(self, topic: str, inbox: Inbox) -> None:
+    def _close(self, inboxes: Inboxes) -> None:
         with self._subscribing:
             with self._lock:
-                inboxes = self._inboxes[topic]
-                inboxes.remove(inbox)
-                last = not inboxes
-                if last:
+                for topic, inbox in inboxes.items():
+                    self._inboxes[topic].remove(inbox)
+                unused = [topic for topic in inboxes if not self._inboxes[topic]]
+                for topic in unused:
                     del self._inboxes[topic]
-            if last:
-                self._session.unsubscribe(topic)
+            if unused:
+                self._session.unsubscribe(unused)
 
     def _deliver(self, received: Received, token: Token) -> None:
         self._session.ack(token)
@@ -66,13 +71,13 @@ class Fetcher:
         Raises:
             FetchTimeout: there was none.
         """
-        inbox = self._open(topic)
+        inboxes = self._open([topic])
         try:
-            return inbox.get(timeout=timeout_s)
+            return inboxes[topic].get(timeout=timeout_s)
         except queue.Empty:
             raise FetchTimeout(f"nothing on {topic} within {timeout_s:g} s") from None
         finally:
-            self._close(topic, inbox)
+            self._close(inboxes)
 
     def fetch_manifest(self, owner: str, sha256: str, timeout_s: float) -> Manifest:
         """Return the manifest of a blob.
@@ -108,7 +113,8 @@ class Fetcher:
         Args:
             manifest: Of the blob.
             timeout_s: How long to wait for any one chunk.
-            into: Written under a temporary name first, so it is whole or absent.
+            into: Written under a temporary name first, so it is whole or absent; a caller that
+                promises to have it after a loss of power must fsync it.
 
         Raises:
             FetchTimeout: a chunk was not there.
@@ -128,8 +134,6 @@ class Fetcher:
         for chunk in self._chunks(manifest, timeout_s):
             sha.update(chunk)
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
         if file.tell() != manifest.size or sha.hexdigest() != manifest.sha256:
             raise BlobCorrupt(
                 f"blob {manifest.owner}/{manifest.sha256}: the chunks do not have its digest; "
@@ -137,29 +141,32 @@ class Fetcher:
             )
 
     def _chunks(self, manifest: Manifest, timeout_s: float) -> Iterable[bytes]:
-        """Yield the chunks in order, a window of them subscribed at a time."""
+        """Yield the chunks in order; the next group is on its way while one is read."""
         topics = [
             BLOB_CHUNK.format(owner=manifest.owner, sha256=manifest.sha256, n=n)
             for n in range(manifest.chunks)
         ]
-        inboxes: dict[str, Inbox] = {}
+        groups = deque(
+            topics[first : first + CHUNK_GROUP] for first in range(0, len(topics), CHUNK_GROUP)
+        )
+        opened: deque[Inboxes] = deque()
         try:
-            for n, topic in enumerate(topics):
-                for ahead in topics[n : n + CHUNK_WINDOW]:
-                    if ahead not in inboxes:
-                        inboxes[ahead] = self._open(ahead)
-                try:
-                    chunk = inboxes[topic].get(timeout=timeout_s).payload
-                except queue.Empty:
-                    raise FetchTimeout(
-                        f"chunk {n} of {len(topics)} of blob {manifest.owner}/{manifest.sha256} "
-                        f"did not come within {timeout_s:g} s"
-                    ) from None
-                self._close(topic, inboxes.pop(topic))
-                yield chunk
+            while groups or opened:
+                while groups and len(opened) < GROUPS_AHEAD:
+                    opened.append(self._open(groups.popleft()))
+                for topic, inbox in opened[0].items():
+                    yield _take_chunk(inbox, topic, timeout_s)
+                self._close(opened.popleft())
         finally:
-            for topic, inbox in inboxes.items():
-                self._close(topic, inbox)
+            for inboxes in opened:
+                self._close(inboxes)
+
+
+def _take_chunk(inbox: Inbox, topic: str, timeout_s: float) -> bytes:
+    try:
+        return inbox.get(timeout=timeout_s).payload
+    except queue.Empty:
+        raise FetchTimeout(f"{topic} did not come within {timeout_s:g} s") from None
 
 
 def send_all(session: SessionPort, messages: Iterable[Publish], timeout_s: float) -> None:

@@ -66,12 +66,10 @@ class Files:
         path = self.temporary()
         with path.open("wb") as file:
             file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
         return self.read(path, at)
 
     def read(self, path: Path, at: float) -> Submitted:
-        """Read an incoming file; it is deleted when it cannot be used.
+        """Read an incoming file and make it durable; it is deleted when it cannot be used.
 
         Raises:
             Refused: it is no usable model.
@@ -81,6 +79,7 @@ class Files:
                 form, label, found = _examine(content)
                 sha256 = hashlib.sha256(content).hexdigest()
                 size = len(content)
+            _sync(path)
         except Refused:
             path.unlink()
             raise
