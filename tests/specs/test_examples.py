@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from roost.manager.bindings import load
 from roost.manager.core.launch import expand
 from roost.manager.core.read_binding import read_binding
 from roost.manager.core.rules import check
@@ -61,3 +62,39 @@ def test_update_example_is_taken() -> None:
     assert [entry.name for entry in update.layout.entries] == ["b", "w"]
     with pytest.raises(Refused, match="bad_update"):
         parse_update(json.dumps({**json.loads(text), "update": {"w": [[1], [1, 2]]}}).encode())
+
+
+@pytest.mark.parametrize(
+    ("hyperparams", "text", "mount"),
+    [
+        ({"epochs": 1, "lr": 0.01}, '{"epochs":1,"lr":0.01}', "train?"),
+        ({"dataset": "fruit"}, '{"dataset":"fruit"}', "fruit?"),
+        (None, "{}", "train?"),
+    ],
+)
+def test_what_a_training_guest_gets(
+    hyperparams: dict[str, object] | None, text: str, mount: str
+) -> None:
+    """Environment, model, mount, deadline and output are those of the page (ROUND-008)."""
+    (rule,) = load(SPECS.parent / "workloads").files[0].launches
+    start: dict[str, object] = {
+        "round_id": "r-1", "model_uri": "fl/models/global_model_v0", "participants": ["p1", "p2"],
+        "task_wasm_image": BLOB, "k_of_n": 2, "timeout_s": 30,
+    }  # fmt: skip
+    if hyperparams is not None:
+        start["hyperparams"] = hyperparams
+    tasks = expand(rule, json.dumps(start).encode()).requests
+    assert [task.task_id for task in tasks] == ["r-1:p1", "r-1:p2"]
+    assert tasks[0].proplet == "p1"
+    assert tasks[0].env == {
+        "ROUND_ID": "r-1", "MODEL_URI": "fl/models/global_model_v0", "PROPLET_ID": "p1",
+        "HYPERPARAMS": text,
+    }  # fmt: skip
+    assert tasks[0].mounts == (mount,)
+    assert tasks[0].deadline_s == 30
+    assert [(each.name, each.topic) for each in tasks[0].inputs] == [
+        ("model", "fl/models/global_model_v0")
+    ]
+    assert [(each.file, each.topic) for each in tasks[0].outputs] == [
+        ("update", "fl/rounds/r-1/updates/p1")
+    ]
