@@ -15,7 +15,6 @@ What follows the target is passed on: `python3 bootstrap.py up --proplets 3`.
 """
 # Any Python 3 must be able to read this file, so that an old one gets a message, not a traceback.
 # ruff: noqa: S603 - it runs the project's own tools
-# ruff: noqa: UP - see above
 # ruff: noqa: T201 - it talks to a person
 
 import os

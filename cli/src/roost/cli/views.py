@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
+from roost.cli.options import Call
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round import topics as rounds
 from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundState
@@ -16,9 +19,22 @@ __all__ = [
     "round_rows",
     "task_rows",
     "task_states",
+    "tell_if_cut",
 ]
 
 Row = dict[str, object]
+
+
+#: The embedded broker hands out no more retained messages than this for one wildcard.
+_EMBEDDED_LIMIT = 100
+
+
+def tell_if_cut(call: Call, rows: Sized) -> None:
+    """Say so where the embedded broker may have left some of a list out."""
+    instance = call.state.read_instance()
+    embedded = instance is not None and instance.kind == "embedded"
+    if embedded and len(rows) >= _EMBEDDED_LIMIT:
+        call.out.note("There may be more: the embedded broker lists 100 at most, mosquitto all.")
 
 
 def proplet_rows(wire: Wire) -> list[Row]:

@@ -10,7 +10,7 @@ from roost.cli.errors import CliError
 from roost.cli.follow import complete_text, round_end, state_text, subscribe_round
 from roost.cli.options import Call, policy_options, remote, require_id
 from roost.cli.orders import decode_order, fill_policy, fresh_id, merge
-from roost.cli.views import round_rows
+from roost.cli.views import round_rows, tell_if_cut
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round.messages import RoundComplete, RoundStart, RoundState, RoundStatus
 from roost.protocol.round.topics import ROUND_COMPLETE, ROUND_START, ROUND_STATE
@@ -76,6 +76,7 @@ def list_(call: Call) -> None:
         rows,
         empty="no round yet; `roost round start` starts one",
     )
+    tell_if_cut(call, rows)
 
 
 @group.command("show")

@@ -12,7 +12,7 @@ from roost.cli.errors import CliError, UsageProblem
 from roost.cli.follow import subscribe_task, task_end
 from roost.cli.options import Call, remote, require_id
 from roost.cli.orders import decode_order, fresh_id, read_json
-from roost.cli.views import task_rows
+from roost.cli.views import task_rows, tell_if_cut
 from roost.cli.wire_client import read
 from roost.protocol.task.messages import CancelTask, TaskRequest, TaskState, TaskStatus
 from roost.protocol.task.topics import CANCEL, LAUNCH, STATE
@@ -92,6 +92,7 @@ def list_(call: Call) -> None:
         rows,
         empty="no task yet; `roost task launch` starts one",
     )
+    tell_if_cut(call, rows)
 
 
 @group.command("show")
