@@ -49,16 +49,19 @@ set_tcp_nodelay true
 """
 
 
+def send_at_once(_client: paho.Client, _userdata: Any, opened: Any) -> None:
+    """Turn Nagle's algorithm off."""
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def client(name: str, port: int, *, clean: bool, manual: bool = False) -> paho.Client:
     """Return a connected MQTT 5 client whose loop does not run yet."""
     made = paho.Client(
         CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5, manual_ack=manual
     )
     # With Nagle's algorithm every full window waits 40 ms for a delayed TCP acknowledgement.
-    made.on_socket_open = lambda _client, _userdata, opened: opened.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )
-    properties = Properties(PacketTypes.CONNECT)
+    made.on_socket_open = send_at_once
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 0 if clean else 3600
     made.connect("127.0.0.1", port, clean_start=clean, properties=properties)
     return made
@@ -83,7 +86,7 @@ def run_bare(port: int, name: str) -> None:
     bare = client(name, port, clean=False, manual=True)
 
     def on_message(self: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.UserProperty = ("source-topic", message.topic)
         to = targets[message.topic]
         info = self.publish(to, message.payload, qos=1, properties=properties)

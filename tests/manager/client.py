@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -46,10 +46,13 @@ class Client:
         self._changed = threading.Condition()
         self._subscribed = threading.Semaphore(0)
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTProtocolVersion(protocol)
+            CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion(protocol)
         )
         self._client.max_queued_messages_set(0)
-        self._client.reconnect_delay_set(reconnect_s, reconnect_s)
+        self._client.reconnect_delay_set(
+            reconnect_s,  # type: ignore[arg-type] # fractions work
+            reconnect_s,  # type: ignore[arg-type]
+        )
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.release()
         self._client.connect("127.0.0.1", port)
@@ -87,7 +90,7 @@ class Client:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         properties = None
         if more:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             for name, value in more.items():
                 setattr(properties, name, value)
         info = self._client.publish(topic, body, qos=qos, retain=retain, properties=properties)

@@ -41,6 +41,7 @@ def test_shape_names_every_field_of_a_task_request() -> None:
 
 
 def test_what_is_read() -> None:
+    """Rules, defaults, templates with their lines, and the file's digest."""
     bindings = bindings_of(EACH_BINDING)
     (launch,), (rule,) = bindings.launches, bindings.forwards
     assert (launch.topic, launch.for_each, launch.where) == ("jobs/start", "devices", "0.toml:1")
@@ -56,6 +57,7 @@ def test_what_is_read() -> None:
 
 
 def test_launch_of() -> None:
+    """At most one rule obeys a topic."""
     bindings = bindings_of(MINIMAL.replace("a/b", "a/+/c"))
     assert bindings.launch_of("a/x/c") is bindings.launches[0]
     assert bindings.launch_of("a/x") is None
@@ -63,6 +65,7 @@ def test_launch_of() -> None:
 
 
 def test_numbers_need_no_quotes() -> None:
+    """Limits and deadlines may be written as TOML numbers."""
     text = MINIMAL + "deadline_s = 1.5\nlimits = { memory_mb = 64, wall_s = '{w}' }\n"
     task = bindings_of(text).launches[0].task
     deadline = task.get("deadline_s")
@@ -71,6 +74,7 @@ def test_numbers_need_no_quotes() -> None:
 
 
 def test_nested_defaults() -> None:
+    """A default's name may be dotted, as a field's."""
     text = MINIMAL.replace("[launch.task]", '[launch.defaults]\na = "1"\nb.c = "2"\n[launch.task]')
     assert bindings_of(text).launches[0].defaults == (("a", "1"), ("b.c", "2"))
 
@@ -125,6 +129,7 @@ def test_malformed_files(text: str, problems: list[str]) -> None:
 
 
 def test_not_utf8() -> None:
+    """The line is told although the text cannot be read (BIND-001)."""
     with pytest.raises(BindingsInvalid) as caught:
         read_binding("x.toml", b"a = 1\n# \xff")
     assert [str(problem) for problem in caught.value.problems] == ["x.toml:2: not UTF-8"]
@@ -188,6 +193,7 @@ def test_tasks_that_no_message_could_make_right(old: str, new: str, problem: str
 
 
 def test_what_a_message_may_still_make_right() -> None:
+    """A text with fields is judged only once they are filled (BIND-016)."""
     text = MINIMAL.replace('"oci://h/n:t"', '"{image}"') + (
         'proplet = "{p}"\ndeadline_s = "{d}"\nmounts = ["{m}?"]\nselector = { "a" = "{b}" }\n'
         'outputs = [{ file = "{f}", topic = "{t}" }]\ninputs = [{ name = "{n}", blob = "{b}" }]\n'
@@ -232,6 +238,7 @@ def test_forwards_that_feed_each_other() -> None:
 
 
 def test_a_loop_beside_a_chain_is_found_and_the_chain_is_not_blamed() -> None:
+    """Only the rules on the loop are named (FWD-010)."""
     text = forward("a", "b") + forward("b", "c") + forward("c", "b")
     assert [line.split(":")[1] for line in problems_of(text)] == ["4", "7"]
 
@@ -253,6 +260,7 @@ def test_launch_topics_that_overlap() -> None:
 
 
 def test_a_topic_may_launch_and_be_forwarded() -> None:
+    """The two have connections of their own, so neither gets two copies."""
     assert bindings_of(MINIMAL + forward("a/b", "x")).forwards
 
 
@@ -280,11 +288,13 @@ def test_folder_with_problems_names_them_all(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The message says what to do."""
     (problem,) = check(tmp_path / "none")
     assert "does not exist; create it, or set ROOST_WORKLOADS" in str(problem)
 
 
 def test_the_bindings_that_are_shipped() -> None:
+    """They are taken as they are."""
     folder = Path(__file__).parents[2] / "workloads"
     names = {binding.file for binding in load(folder).files}
     assert {"federated-learning.toml", "word-count.toml", "sensor-summary.toml"} <= names

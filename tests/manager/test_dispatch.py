@@ -50,6 +50,7 @@ def test_a_pinned_task_waits_for_its_proplet(world: World) -> None:
 
 
 def test_a_deadline_may_come_before_anything_else(world: World) -> None:
+    """A deadline shorter than the first repetition has its timer too (TASK-017)."""
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=1)
     world.report("p", "t", 1, "running")
@@ -82,6 +83,7 @@ def test_a_retained_presence_is_reason_enough_to_try(world: World) -> None:
 
 @pytest.mark.parametrize("status", ["offline", "asleep"])
 def test_a_proplet_that_says_it_is_away_is_not_tried(world: World, status: str) -> None:
+    """Retained or not, offline and asleep mean not now (TASK-025)."""
     for retain in (True, False):
         world.presence("p", status, retain=retain)
         world.launch(f"t{retain}", proplet="p")
@@ -90,6 +92,7 @@ def test_a_proplet_that_says_it_is_away_is_not_tried(world: World, status: str) 
 
 
 def test_a_retained_presence_does_not_undo_what_was_heard(world: World) -> None:
+    """The broker's copy may be older than what came by itself (TASK-025)."""
     world.presence("p")
     world.presence("p", "offline", retain=True)
     world.launch("t", proplet="p")
@@ -129,6 +132,7 @@ def test_telemetry_is_a_life_sign(world: World) -> None:
 
 
 def test_a_report_is_a_life_sign(world: World) -> None:
+    """As good as a presence (TASK-025)."""
     world.report("p", "unknown", 1, "running")
     world.launch("t", proplet="p")
     assert starts(world) == [("p", 1)]
@@ -203,6 +207,7 @@ def test_selector_tasks_are_spread(world: World) -> None:
 
 
 def test_one_message_spreads_its_tasks_too() -> None:
+    """The load counts the tasks of the same message (TASK-001)."""
     world = make_world(EACH_BINDING.replace('proplet = "{each}"\n', ""))
     world.presence("a")
     world.presence("b")
@@ -230,6 +235,7 @@ def test_a_lease_ends_30_s_after_the_last_life_sign(world: World) -> None:
 
 
 def test_a_lost_task_waits_until_someone_can_take_it(world: World) -> None:
+    """It may be the same proplet, with the next attempt (TASK-014)."""
     world.presence("a")
     world.launch("t")
     world.report("a", "t", 1, "running")
@@ -269,6 +275,7 @@ def test_nobodys_silence_counts_while_the_manager_is_cut_off(world: World) -> No
 
 
 def test_a_restart_begins_leases_anew(world: World) -> None:
+    """Silence counts from the connection, not from before the restart (TASK-014)."""
     world.presence("a")
     world.launch("t")
     world.report("a", "t", 1, "running")
@@ -330,6 +337,7 @@ def test_a_task_that_is_lost_too_often_fails(world: World) -> None:
 def test_a_proplet_that_holds_what_has_ended_is_told_so(
     world: World, end: str, reason: str | None
 ) -> None:
+    """A stop that was lost is given again; kept outputs are left alone."""
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=10)
     world.report("p", "t", 1, "running")
@@ -357,6 +365,7 @@ def test_a_proplet_that_holds_what_is_not_its_is_told_so(world: World) -> None:
 
 
 def test_a_proplet_that_lost_a_task_holds_it_in_vain(world: World) -> None:
+    """A task that waits again is nobody's (TASK-011)."""
     world.presence("a")
     world.launch("t")
     world.report("a", "t", 1, "running")

@@ -10,14 +10,14 @@ from paho.mqtt.properties import Properties
 from roost.manager.core import forward
 from roost.manager.core.forward import Plan, encode_properties, packet_bytes, varint
 
-TEXT = st.text(st.characters(blacklist_characters="\0"), max_size=40)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 USER = st.lists(st.tuples(TEXT | st.just("source-topic"), TEXT), max_size=6)
 
 
 def decoded(data: bytes) -> dict[str, Any]:
     """Read properties as paho does."""
-    properties = Properties(PacketTypes.PUBLISH)
-    _, length = properties.unpack(data)
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    _, length = properties.unpack(data)  # type: ignore[no-untyped-call]
     assert length == len(data)
     return {name: value for name, value in vars(properties).items() if name[0].isupper()}
 
@@ -68,12 +68,14 @@ def packet(topic: str, properties: bytes, payload: bytes) -> bytes:
 
 @given(TEXT, USER, st.integers(0, 20_000))
 def test_packet_bytes(topic: str, user: list[tuple[str, str]], size: int) -> None:
+    """The size is that of a packet written by the standard (FWD-006)."""
     properties = encode_properties("s", user)
     expected = len(packet(topic, properties, bytes(size)))
     assert packet_bytes(len(topic.encode()), len(properties), size) == expected
 
 
 def test_plan() -> None:
+    """All destinations of all rules that cover a topic, in their order."""
     plan = Plan([("a/+", "x"), ("a/+", "y"), ("b/#", "x")])
     assert plan.sources == ("a/+", "b/#")
     assert plan.targets("a/1") == ("x", "y")
@@ -85,6 +87,7 @@ def test_plan() -> None:
 
 
 def test_plan_remembers_a_bounded_number_of_topics(monkeypatch: Any) -> None:
+    """Topics without end do not fill the memory."""
     monkeypatch.setattr(forward, "_CACHED_TOPICS", 3)
     plan = Plan([("a/+", "x")])
     for _ in range(2):

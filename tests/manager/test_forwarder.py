@@ -17,8 +17,8 @@ from roost.chassis.settings import BrokerSettings
 from roost.manager.adapters.connection import Login
 from roost.manager.adapters.forwarder import Forwarder
 
-from .. import conftest as broker_setup
-from ..conftest import Mosquitto
+from .. import conftest as broker_setup  # noqa: TID252 - the tests are no package
+from ..conftest import Mosquitto  # noqa: TID252 - the tests are no package
 from .client import DEADLINE_S, Client
 
 pytestmark = pytest.mark.system
@@ -167,6 +167,7 @@ def test_retained_messages(client: Client, make_forwarder: Callable[..., Forward
 
 
 def test_fan_out_and_chains(client: Client, make_forwarder: Callable[..., Forwarder]) -> None:
+    """One source may have two destinations; a copy may be forwarded again (FWD-003)."""
     make_forwarder(("in/+/out", "all"), ("in/+/out", "x/1"), ("x/+", "all"))
     client.publish("in/a/out", b"x")
     sources = sorted(client.wait("all").user[-1][1] for _ in range(2))
@@ -215,6 +216,7 @@ def test_as_large_as_fits(client: Client, make_forwarder: Callable[..., Forwarde
 def test_rules_that_change(
     client: Client, drops: Drops, make_forwarder: Callable[..., Forwarder]
 ) -> None:
+    """A reload subscribes and unsubscribes without losing the connection."""
     forwarder = make_forwarder()
     assert forwarder.apply([("new/+", "all")]) is None
     client.publish("in/a/out", b"no longer")
@@ -324,6 +326,7 @@ def test_one_that_fails_does_not_come_again(
 
 
 def test_no_broker_yet(broker: Mosquitto, drops: Drops) -> None:
+    """It waits for a broker that starts later."""
     broker.kill()
     settings = BrokerSettings(broker=broker.url)
     forwarder = Forwarder(settings, Login(), rng=random.Random(1), dropped=drops, fatal=pytest.fail)
@@ -350,6 +353,7 @@ def test_a_session_taken_over_ends_the_process() -> None:
 
 
 def test_two_that_take_turns_end_the_process(broker: Mosquitto, drops: Drops) -> None:
+    """Mosquitto 2.0 says nothing: connections that never last mean the same."""
     heard: list[str] = []
     ended = threading.Event()
 

@@ -56,6 +56,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pinned=st.booleans(), deadline_s=DEADLINES)
     @precondition(lambda self: len(self.launched_at) < 6)
     def launch(self, *, pinned: bool, deadline_s: int) -> None:
+        """A message launches three pinned tasks, or one that may move."""
         number = len(self.payloads)
         if pinned:
             job = {"id": f"j{number}", "image": IMAGE, "devices": list(PROPLETS), "options": {},
@@ -88,6 +89,7 @@ class Histories(RuleBasedStateMachine):
     @rule(proplet=st.sampled_from(PROPLETS), status=st.sampled_from(["online", "offline"]),
           boot=st.sampled_from(["b1", "b2"]), random=pick, honest=st.booleans())  # fmt: skip
     def presence(self, *, proplet: str, status: str, boot: str, random: Any, honest: bool) -> None:
+        """A proplet tells what it holds, or forgets some of it, or goes."""
         holds = [task for task in self.going() if task.proplet == proplet and task.accepted]
         if not honest:
             holds = [task for task in holds if random.random() < 0.5]
@@ -97,6 +99,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(proplets=st.sets(st.sampled_from(PROPLETS)))
     def telemetry(self, proplets: set[str]) -> None:
+        """Some proplets show life."""
         for proplet in sorted(proplets):
             self.world.telemetry(proplet)
 
@@ -121,6 +124,7 @@ class Histories(RuleBasedStateMachine):
         self.send_report(task.proplet or "p", task.id, max(1, task.attempt), status)
 
     def send_report(self, proplet: str, task_id: str, attempt: int, status: ReportStatus) -> None:
+        """Report, and hold the manager to its answer (TASK-020)."""
         self.observe()
         self.world.report(proplet, task_id, attempt, status.value)
         if status.final:
@@ -137,19 +141,23 @@ class Histories(RuleBasedStateMachine):
 
     @rule(random=pick)
     def cancel(self, random: Any) -> None:
+        """Somebody cancels any task, ended ones too."""
         self.world.receive(f"tasks/{random.choice([*self.launched_at])}/cancel")
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 10.0, 31.0]))
     def wait(self, seconds: float) -> None:
+        """Time passes."""
         self.world.wait(seconds)
 
     @rule()
     def restart(self) -> None:
+        """The process loses what is in memory only."""
         self.world.restart()
         self.world.connect()
 
     @rule()
     def lose_the_connection(self) -> None:
+        """Nobody is heard for longer than a lease."""
         self.world.disconnect()
         self.world.wait(45)
         self.world.connect()
@@ -170,7 +178,7 @@ class Histories(RuleBasedStateMachine):
     def observe(self) -> None:
         """Follow the orders in their order."""
         for message in self.world.take():
-            body = json.loads(message.payload) if message.payload else None
+            body: Any = json.loads(message.payload) if message.payload else None
             match message.topic.split("/"):
                 case ["proplets", proplet, "tasks", task_id, "start"]:
                     self.started(proplet, task_id, body)
@@ -180,6 +188,7 @@ class Histories(RuleBasedStateMachine):
                     self.state_shown(task_id, message.payload, body)
 
     def started(self, proplet: str, task_id: str, body: Any) -> None:
+        """Judge a start order (TASK-011, TASK-012)."""
         attempts = self.attempts.setdefault(task_id, [])
         attempt = body["attempt"]
         if attempt == len(attempts) + 1:
@@ -195,6 +204,7 @@ class Histories(RuleBasedStateMachine):
         assert 0 <= body["remaining_s"] <= self.deadline_s[task_id]
 
     def state_shown(self, task_id: str, payload: bytes, body: Any) -> None:
+        """Judge a state that was published (TASK-010, TASK-011)."""
         assert task_id not in self.ended, "a terminal state was left"
         if body["state"] not in FINAL:
             return
@@ -206,11 +216,13 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def every_task_was_launched_once(self) -> None:
+        """None is lost, none is doubled (TASK-007)."""
         known = [*self.world.all("task"), *self.world.all("ended")]
         assert sorted(known) == sorted(self.launched_at)
 
     @invariant()
     def what_is_shown_is_what_is_kept(self) -> None:
+        """The retained state is never behind (TASK-021)."""
         for kind in ("task", "ended"):
             for task in self.world.all(kind).values():
                 shown = self.world.state(task.id)
@@ -219,18 +231,21 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def each_going_task_has_its_timer_and_no_other(self) -> None:
+        """Nothing waits without an end; nothing ended is woken."""
         timers = {f"task {task.id}": task.wake_at for task in self.going()}
         found = {key: at for key, at in self.world.timers.items() if key.startswith("task ")}
         assert found == timers
 
     @invariant()
     def no_going_task_is_past_its_deadline(self) -> None:
+        """Deadlines never move (TASK-002, TASK-017)."""
         for task in self.going():
             deadline_at = self.launched_at[task.id] + self.deadline_s[task.id]
             assert deadline_at == task.deadline_at > self.world.at
 
     @invariant()
     def all_time_is_booked(self) -> None:
+        """Durations add up (TASK-022)."""
         for task in self.going():
             booked = task.queued_s + task.dispatched_s + task.running_s
             assert abs(self.launched_at[task.id] + booked - task.since) < 1e-6
@@ -242,7 +257,7 @@ class Histories(RuleBasedStateMachine):
             if task.status is TaskStatus.DISPATCHED:
                 assert task.accepted or task.start_at is not None
             elif task.status is TaskStatus.QUEUED and task.pinned:
-                proplet = self.world.get("proplet", task.request.proplet)
+                proplet = self.world.get("proplet", task.request.proplet or "")
                 assert proplet is None or not proplet.online(self.world.at)
 
     def teardown(self) -> None:

@@ -125,6 +125,7 @@ def test_an_output_cannot_give_orders(topic: str) -> None:
 
 @pytest.mark.parametrize("topic", ["a/+", "a/#", ""])
 def test_an_output_goes_to_one_topic(topic: str) -> None:
+    """No wildcard, whatever the message says."""
     with pytest.raises(Refused, match=r"outputs\.0\.topic"):
         one(to=topic)
 
@@ -171,5 +172,6 @@ def test_inputs_count_too() -> None:
     ],
 )  # fmt: skip
 def test_number(text: str, value: float | None) -> None:
+    """JSON's numbers and nothing else."""
     assert number(text) == value
     assert type(number(text)) is type(value)

@@ -70,6 +70,7 @@ EXPECTED = {
 
 
 def test_every_table_and_key() -> None:
+    """Headers, keys, and values that span lines or look like headers."""
     tomllib.loads(DOCUMENT)
     assert lines_of(DOCUMENT) == EXPECTED
 
@@ -85,10 +86,12 @@ def test_every_table_and_key() -> None:
     ],
 )
 def test_the_nearest_thing_around(path: tuple[str | int, ...], line: int) -> None:
+    """What has no line of its own has that of what holds it."""
     assert line_of(lines_of(DOCUMENT), path) == line
 
 
 def test_nothing_but_white_space() -> None:
+    """No statement, no line."""
     assert lines_of("") == {}
     assert lines_of(" \n# x\n\t") == {}
 

@@ -77,6 +77,7 @@ def test_one_space_is_other_bytes(world: World) -> None:
 
 
 def test_a_refused_launch_may_be_sent_again(world: World) -> None:
+    """Only a launch that was accepted is remembered (TASK-007)."""
     world.receive("jobs/start", {**JOB, "image": "nonsense"})
     assert not world.all("launch")
     world.receive("jobs/start", JOB)
@@ -103,6 +104,7 @@ def test_keys_of_two_topics_that_meet_in_a_task() -> None:
 
 
 def test_a_topic_that_no_binding_names(world: World) -> None:
+    """A subscription that an older session left behind launches nothing."""
     world.receive("jobs/other", JOB)
     assert world.noted("order.ignored") == ["no_rule"]
     assert not world.all("task")
@@ -204,6 +206,7 @@ def test_orders_for_a_task_that_is_not(world: World, what: str) -> None:
 
 
 def test_a_cancel_that_is_malformed(world: World) -> None:
+    """It is refused, not guessed at (TASK-018)."""
     world.launch("t")
     world.receive("tasks/t/cancel", b"{")
     assert world.state("t")["state"] == "queued"
@@ -225,6 +228,7 @@ def test_resend_is_passed_on(world: World) -> None:
 
 
 def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) -> None:
+    """Accepted or refused, it need not come again."""
     for number, payload in enumerate([json.dumps(JOB).encode(), b"\xff"]):
         world.order("jobs/start", payload, receipt=f"r{number}")
         assert world.asked.pop() == Acknowledge(f"r{number}")
@@ -255,6 +259,7 @@ def test_reports_are_answered(world: World) -> None:
 
 @pytest.mark.parametrize(("end", "reason"), [("cancel", "cancelled"), ("expire", "expired")])
 def test_reports_after_an_end_that_the_manager_decided(world: World, end: str, reason: str) -> None:
+    """News is answered with that end, the last news as recorded (TASK-020)."""
     world.presence("p")
     world.launch("t", proplet="p", deadline_s=10)
     if end == "cancel":
@@ -341,11 +346,13 @@ def test_a_refused_reload_leaves_the_old_in_force(world: World) -> None:
 
 
 def test_subscriptions_that_the_broker_refuses_are_shown(world: World) -> None:
+    """A binding whose messages cannot come is no secret (TASK-050)."""
     world.handle(BindingsApplied(world.at, "x1", "not authorized"))
     assert world.shown()["refused"] == "not authorized"
 
 
 def test_a_reload_order_that_is_malformed(world: World) -> None:
+    """Nothing is read (TASK-050)."""
     world.receive("workloads/reload", b"")
     assert world.asked == []
     assert world.shown()["refusals"] == {"malformed": 1}
@@ -392,6 +399,7 @@ def test_ended_tasks_are_bounded(world: World) -> None:
 
 
 def test_timers_of_tasks_that_are_gone_do_nothing(world: World) -> None:
+    """A timer may be fired just as its task ends."""
     world.launch("t", proplet="p", deadline_s=10)
     world.receive("tasks/t/cancel")
     world.take()
@@ -401,6 +409,7 @@ def test_timers_of_tasks_that_are_gone_do_nothing(world: World) -> None:
 
 
 def test_a_timer_that_comes_early_is_set_again(world: World) -> None:
+    """Otherwise its task would never be woken."""
     world.launch("t", proplet="p", deadline_s=10)
     deadline = world.timers["task t"]
     world.timers["task t"] = world.at

@@ -143,6 +143,7 @@ def test_times_are_booked_by_state() -> None:
 
 
 def test_a_clock_that_goes_back_books_nothing() -> None:
+    """Durations are never negative (TASK-022)."""
     task = step(new_task(REQUEST, None, AT), Assigned(AT - 50, "p")).task
     assert task.queued_s == 0
 
@@ -192,6 +193,7 @@ def test_lost_is_a_new_attempt_until_it_was_too_often() -> None:
 
 
 def test_a_new_attempt_forgets_the_old_ones_news() -> None:
+    """Progress and usage belong to an attempt (TASK-011)."""
     task = at_state(TaskStatus.RUNNING)
     task = step(task, Reported(AT, "p", report("progress", progress={"x": 1}))).task
     task = step(step(task, Lost(AT, "gone")).task, Assigned(AT, "p")).task
@@ -199,11 +201,13 @@ def test_a_new_attempt_forgets_the_old_ones_news() -> None:
 
 
 def test_only_a_task_that_may_move_has_a_lease() -> None:
+    """A pinned one waits (TASK-014, TASK-015)."""
     assert at_state(TaskStatus.DISPATCHED).lease_at is None
     assert at_state(TaskStatus.DISPATCHED, MOVABLE).lease_at == AT + 30
 
 
 def test_a_failure_tells_all() -> None:
+    """Reason, exit code, end of stderr, message and usage are kept (TASK-021)."""
     task = at_state(TaskStatus.RUNNING)
     said = Report.decode(
         b'{"attempt":1,"boot_id":"b","status":"failed","reason":"exit_code","exit_code":3,'
@@ -218,6 +222,7 @@ def test_a_failure_tells_all() -> None:
 
 
 def test_a_failure_without_a_reason_is_internal() -> None:
+    """Every failure has a name."""
     assert at_state(TaskStatus.FAILED).reason == "internal"
     assert at_state(TaskStatus.SUCCEEDED).reason is None
 
@@ -235,6 +240,7 @@ def test_a_failure_without_a_reason_is_internal() -> None:
     ],
 )  # fmt: skip
 def test_an_expired_task_says_what_it_waited_for(way: list[TaskEvent], why: str) -> None:
+    """Nobody has to guess which wait it was (TASK-017)."""
     task = new_task(REQUEST, None, AT)
     for event in (*way, DeadlinePassed(AT + 100)):
         task = step(task, event).task
@@ -243,6 +249,7 @@ def test_an_expired_task_says_what_it_waited_for(way: list[TaskEvent], why: str)
 
 @pytest.mark.parametrize("status", list(TaskStatus))
 def test_states_survive_the_store(status: TaskStatus) -> None:
+    """What is written as JSON is read as the same."""
     adapter = TypeAdapter(Task)
     task = step(at_state(status), Reported(AT, "p", report("progress", progress={"a": [1]}))).task
     launch = Launch(topic="a/b", sha256="0" * 64, key="k")
@@ -251,6 +258,7 @@ def test_states_survive_the_store(status: TaskStatus) -> None:
 
 
 def test_wake_at_is_the_first_of_what_is_due() -> None:
+    """One timer serves all of a task's waits."""
     task = at_state(TaskStatus.DISPATCHED, MOVABLE)
     assert task.wake_at == AT + START_BACKOFF_S[0]
     task = step(task, Reported(AT, "p", report("accepted"))).task

@@ -1,5 +1,7 @@
 """Templates hold fields and nothing else."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from roost.wire.refusal import Refused
 PLAIN = st.text(st.characters(blacklist_characters="{}"))
 
 
-def filled(text: str, message: dict[str, object], **more: object) -> str:
+def filled(text: str, message: Mapping[str, object], **more: object) -> str:
     """Parse and fill a template."""
     return fill(parse(text, "f.toml:7"), Source(message, **{"defaults": {}, **more}))  # type: ignore[arg-type]
 
@@ -39,6 +41,7 @@ def test_fill(text: str, result: str) -> None:
 
 
 def test_each_is_the_present_element() -> None:
+    """It hides a field of that name (BIND-020)."""
     assert filled("{each}", {"each": "a field"}, each="p1") == "p1"
     assert filled("{each}", {"each": "a field"}) == "a field"
 
@@ -88,12 +91,14 @@ def test_doubled_braces_are_literal(text: str) -> None:
 
 
 def test_fields() -> None:
+    """A template tells what it needs."""
     template = parse("{a} {b.c} {a}", "x:1")
     assert template.fields == ("a", "b.c", "a")
     assert template.parts[0] == Ref("a")
 
 
 def test_look_up() -> None:
+    """Dots go into objects, not into lists (BIND-020)."""
     assert look_up({"a": {"b": None}}, "a.b") == (True, None)
     assert look_up({"a": [1]}, "a.0") == (False, None)
     assert look_up({"a.b": 1}, "a.b") == (False, None)

@@ -10,8 +10,11 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from roost.manager.adapters.connection import Login
+from roost.manager.adapters.wiring import login
+from roost.manager.settings import ManagerSettings
 
-from ..conftest import Mosquitto
+from ..conftest import Mosquitto  # noqa: TID252 - the tests are no package
 from .client import DEADLINE_S, Client
 from .world import EACH_BINDING, IMAGE
 
@@ -114,6 +117,7 @@ def stop_reason(client: Client, proplet: str, task: str) -> str:
 
 
 def test_a_launch_by_a_binding_to_its_end(client: Client, manager: Manager) -> None:
+    """Launch, start, reports, output forwarded, resend (TASK-006 to TASK-022)."""
     presence(client, "p1")
     client.publish("jobs/start", b'{"id":"j1","image":"oci://r/i:1","devices":["p1"],'
                    b'"options":{"rate":0.10,"n":1e2}}')  # fmt: skip
@@ -138,6 +142,7 @@ def test_a_launch_by_a_binding_to_its_end(client: Client, manager: Manager) -> N
 
 
 def test_launch_and_answer(client: Client, manager: Manager) -> None:
+    """Accepted, accepted again, refused, each with its correlation (TASK-006, TASK-007)."""
     request = {"task_id": "t", "image": IMAGE}
     for correlation, accepted in ((b"1", True), (b"2", True), (b"3", False)):
         if not accepted:
@@ -151,6 +156,7 @@ def test_launch_and_answer(client: Client, manager: Manager) -> None:
 
 
 def test_cancel(client: Client, manager: Manager) -> None:
+    """The proplet is told and the state shows it (TASK-018)."""
     presence(client, "p1")
     client.publish("tasks/launch", {"task_id": "t", "image": IMAGE, "proplet": "p1"})
     client.wait("proplets/p1/tasks/t/start")
@@ -160,6 +166,7 @@ def test_cancel(client: Client, manager: Manager) -> None:
 
 
 def test_expire(client: Client, manager: Manager) -> None:
+    """The proplet is told and the state shows it (TASK-017)."""
     presence(client, "p1")
     request = {"task_id": "t", "image": IMAGE, "proplet": "p1", "deadline_s": 1}
     client.publish("tasks/launch", request)
@@ -169,6 +176,7 @@ def test_expire(client: Client, manager: Manager) -> None:
 
 
 def test_a_start_that_nobody_heard_comes_again(client: Client, manager: Manager) -> None:
+    """The same attempt with less time (TASK-012)."""
     client.publish("jobs/start", JOB)
     client.state("j1:p1", "queued")
     presence(client, "p1")
@@ -180,6 +188,7 @@ def test_a_start_that_nobody_heard_comes_again(client: Client, manager: Manager)
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_restart_keeps_tasks(client: Client, manager: Manager, how: str) -> None:
+    """What came meanwhile is done after it; keys are remembered (TASK-007)."""
     presence(client, "p1")
     client.publish("jobs/start", JOB)
     client.wait("proplets/p1/tasks/j1:p1/start")
@@ -204,6 +213,7 @@ def test_a_restart_keeps_tasks(client: Client, manager: Manager, how: str) -> No
 def test_a_broker_that_forgot_everything_is_told_again(
     client: Client, broker: Mosquitto, manager: Manager
 ) -> None:
+    """Retained states are a copy of the manager's disk (TASK-021)."""
     client.publish("jobs/start", JOB)
     client.state("j1:p2", "queued")
     broker.kill()
@@ -216,6 +226,7 @@ def test_a_broker_that_forgot_everything_is_told_again(
 
 
 def test_reload(client: Client, manager: Manager) -> None:
+    """New rules at once, a bad file refused with its line, removed rules gone (TASK-050)."""
     (manager.workloads / "more.toml").write_text(
         EACH_BINDING.replace("jobs/", "works/").replace('"results"', '"works"')
     )
@@ -246,6 +257,7 @@ def test_reload(client: Client, manager: Manager) -> None:
 
 
 def test_what_cannot_be_forwarded_is_shown(client: Client, manager: Manager) -> None:
+    """On `workloads/state`, with topic and size (FWD-006, TASK-051)."""
     topic = "jobs/j/results/p"
     client.publish(topic, bytes(4_194_304 - len(topic) - 10))
     shown = client.wait("workloads/state", lambda m: "forward_too_large" in m.json["refusals"])
@@ -253,6 +265,7 @@ def test_what_cannot_be_forwarded_is_shown(client: Client, manager: Manager) -> 
 
 
 def test_prefix(broker: Mosquitto, make_manager: Callable[..., Manager]) -> None:
+    """On every topic, in no payload."""
     manager = make_manager("site/a")
     manager.start()
     with Client(broker.port) as client:
@@ -277,6 +290,7 @@ def test_an_old_client_can_launch(broker: Mosquitto, client: Client, manager: Ma
 def test_bad_bindings_end_the_process_at_start(
     make_manager: Callable[..., Manager], bad: str | None
 ) -> None:
+    """With every problem on stderr and exit code 2 (BIND-001)."""
     manager = make_manager()
     if bad is None:
         (manager.workloads / "jobs.toml").unlink()
@@ -291,10 +305,7 @@ def test_bad_bindings_end_the_process_at_start(
 
 
 def test_credentials_of_the_two_connections() -> None:
-    from roost.manager.adapters.connection import Login
-    from roost.manager.adapters.wiring import login
-    from roost.manager.settings import ManagerSettings
-
+    """One user name for each connection (FWD-008)."""
     assert login(ManagerSettings()) == Login()
     secret: dict[str, Any] = {"username": "manager", "password": "s"}
     assert login(ManagerSettings(**secret)) == Login("manager-fwd", "s")
@@ -303,6 +314,7 @@ def test_credentials_of_the_two_connections() -> None:
 
 
 def test_the_log_is_one_json_object_a_line(client: Client, manager: Manager) -> None:
+    """For machines, if they ask."""
     client.publish("jobs/start", JOB)
     client.state("j1:p2", "queued")
     manager.stop()

@@ -41,7 +41,7 @@ to = "results"
 
 
 def bindings_of(*texts: str) -> Bindings:
-    """Return the bindings of these files: 0.toml, 1.toml, …"""
+    """Return the bindings of these files, named 0.toml, 1.toml and so on."""
     return check(read_binding(f"{i}.toml", text.encode()) for i, text in enumerate(texts))
 
 
