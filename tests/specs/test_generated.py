@@ -210,3 +210,14 @@ def headings(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+def test_every_topic_has_its_place_among_the_owned() -> None:
+    """The architecture's tables name each topic once, retained ones apart from the others."""
+    page = (SPECS / "architecture.md").read_text()
+    passing = page.split("### Orders and news")[1].split("### Retained topics")[0]
+    retained = page.split("### Retained topics")[1].split("### Files")[0]
+    for topic in TOPICS:
+        here, there = (retained, passing) if topic.retained else (passing, retained)
+        assert f"`{topic.template}`" in here, topic.template
+        assert f"`{topic.template}`" not in there, topic.template
