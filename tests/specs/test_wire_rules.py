@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import StringConstraints, TypeAdapter, ValidationError
+from roost.protocol.round.messages import RoundComplete
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
-from roost.protocol.task.messages import StartTask, TaskRequest
+from roost.protocol.task.messages import Report, StartTask, TaskRequest, Telemetry
 from roost.protocol.task.topics import TOPICS as TASK_TOPICS
 from roost.specs.schemas import json_schema, messages
 from roost.wire.blob import TOPICS as BLOB_TOPICS
@@ -119,14 +120,25 @@ def test_types_are_exact(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_are_finite(word: str) -> None:
-    """NaN and infinity are refused where a number stands, however deep (WIRE-012)."""
-    for text_ in (
-        f'{{"attempt":1,"remaining_s":{word},"task":{{"image":"file:x"}}}}',
-        f'{{"attempt":1,"remaining_s":1,"task":{{"image":"file:x","limits":{{"wall_s":{word}}}}}}}',
-    ):
-        with pytest.raises(Refused):
-            StartTask.decode(text_.encode())
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        (StartTask, '{"attempt":1,"remaining_s":#,"task":{"image":"file:x"}}'),
+        (
+            StartTask,
+            '{"attempt":1,"remaining_s":1,"task":{"image":"file:x","limits":{"wall_s":#}}}',
+        ),
+        (Telemetry, '{"load":#,"memory_free_mb":1}'),
+        (Report, '{"attempt":1,"boot_id":"b","status":"running","usage":{"memory_mb":#}}'),
+        (RoundComplete, '{"round_id":"r","outcome":"failed","metrics":{"loss":#}}'),
+    ],
+)
+def test_numbers_are_finite(message: type[Message], content: str, word: str) -> None:
+    """NaN and infinity are refused where a number stands, bounded or not (WIRE-012)."""
+    message.decode(content.replace("#", "1").encode())
+    with pytest.raises(Refused) as caught:
+        message.decode(content.replace("#", word).encode())
+    assert caught.value.refusal is MALFORMED
 
 
 def test_absent_fields_are_left_out() -> None:
