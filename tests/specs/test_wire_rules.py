@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import StringConstraints, TypeAdapter, ValidationError
-from roost.protocol.round.messages import RoundComplete
+from roost.protocol.round.messages import RoundComplete, RoundStart
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
 from roost.protocol.task.messages import Report, StartTask, TaskRequest, Telemetry
 from roost.protocol.task.topics import TOPICS as TASK_TOPICS
@@ -23,6 +23,8 @@ MESSAGES = list(messages((*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS)).values())
 WEEK_S = 604_800
 ORDERS = ("start", "launch", "cancel", "stop", "resend", "reload", "rollback", "publish")
 LETTERS = "abcXYZ019._-"
+START = """{"round_id":"r","model_uri":"fl/models/m_v0","task_wasm_image":"file:x",
+"participants":["p"],"k_of_n":1,"hyperparams":{"lr":#}}"""
 
 
 def sample(schema: dict[str, Any], known: dict[str, Any]) -> Any:
@@ -131,8 +133,10 @@ def test_types_are_exact(wrong: dict[str, Any]) -> None:
         (Telemetry, '{"load":#,"memory_free_mb":1}'),
         (Report, '{"attempt":1,"boot_id":"b","status":"running","usage":{"memory_mb":#}}'),
         (RoundComplete, '{"round_id":"r","outcome":"failed","metrics":{"loss":#}}'),
+        (Report, '{"attempt":1,"boot_id":"b","status":"progress","progress":{"a":[{"b":#}]}}'),
+        (RoundStart, START),
     ],
-)
+)  # fmt: skip
 def test_numbers_are_finite(message: type[Message], content: str, word: str) -> None:
     """NaN and infinity are refused where a number stands, bounded or not (WIRE-012)."""
     message.decode(content.replace("#", "1").encode())

@@ -1,8 +1,9 @@
 """The base of all JSON payloads: strict, bounded, versioned (rules WIRE-010 to WIRE-014)."""
 
+import math
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from roost.wire.refusal import MALFORMED, NEWER_VERSION, TOO_LARGE, Refused
 
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
@@ -11,6 +12,24 @@ _SHOWN_VALUE: Final = 60
 
 Seconds = Annotated[float, Field(ge=0, le=604_800)]
 """A duration in seconds, at most a week. Only durations cross the wire, never clock times."""
+
+
+def _refuse_infinite(value: Any) -> Any:
+    """Look for NaN and infinity in JSON of any form, which pydantic lets pass there."""
+    pending = [value]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict):
+            pending.extend(found.values())
+        elif isinstance(found, list):
+            pending.extend(found)
+        elif isinstance(found, float) and not math.isfinite(found):
+            raise ValueError("NaN and infinity are no numbers here")
+    return value
+
+
+AnyJson = Annotated[Any, AfterValidator(_refuse_infinite)]
+"""JSON of any form, its numbers finite."""
 
 
 class Part(BaseModel):

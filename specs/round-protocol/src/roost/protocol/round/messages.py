@@ -4,11 +4,11 @@ Updates and models, which also come in binary, are in ``update`` and ``model``.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 from roost.wire.ids import DerivedId, Id, Sha256
-from roost.wire.message import Message, Part, Seconds
+from roost.wire.message import AnyJson, Message, Part, Seconds
 
 MODEL_NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9-]{0,31}(?:_[A-Za-z0-9-]{1,32}){0,3}"
 DEFAULT_MODEL_NAME: Final = "global_model"
@@ -36,7 +36,7 @@ class RoundPolicy(Part):
 
     task_wasm_image: ImageRef
     participants: tuple[Id, ...] = Field(max_length=MAX_PARTICIPANTS)
-    hyperparams: dict[str, Any] = Field(default_factory=dict, description="given to the guest")
+    hyperparams: dict[str, AnyJson] = Field(default_factory=dict, description="given to the guest")
     k_of_n: int = Field(ge=1, description="updates that close the round: the quorum")
     timeout_s: float = Field(default=300.0, gt=0, le=604_800, description="seconds from receipt")
     on_timeout: OnTimeout = Field(default=OnTimeout.FAIL, strict=False)

@@ -1,11 +1,11 @@
 """Payloads of the task protocol. Every field is described; specs/ is generated from here."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from roost.wire.ids import DerivedId, Id, Sha256
-from roost.wire.message import Message, Part, Seconds
+from roost.wire.message import AnyJson, Message, Part, Seconds
 
 MAX_FIELD_BYTES: Final = 1_000_000
 Text = Annotated[str, StringConstraints(max_length=MAX_FIELD_BYTES)]
@@ -187,7 +187,9 @@ class Report(Message):
     message: ShortText | None = Field(default=None, description="what happened and what to do")
     exit_code: int | None = None
     stderr_tail: ShortText | None = None
-    progress: dict[str, Any] | None = Field(default=None, description="the guest's last JSON line")
+    progress: dict[str, AnyJson] | None = Field(
+        default=None, description="the guest's last JSON line"
+    )
     usage: Usage | None = None
 
 
@@ -235,7 +237,7 @@ class TaskState(Message):
     message: ShortText | None = None
     exit_code: int | None = None
     stderr_tail: ShortText | None = None
-    progress: dict[str, Any] | None = None
+    progress: dict[str, AnyJson] | None = None
     usage: Usage | None = None
     durations: Durations = Field(default_factory=Durations)
     launch: Launch | None = None
