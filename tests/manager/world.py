@@ -198,3 +198,16 @@ def make_world(*texts: str) -> World:
     world.connect()
     world.sent.clear()
     return world
+
+
+def starts(world: World) -> list[tuple[str, int]]:
+    """Take the start orders: proplet and attempt."""
+    return [(topic.split("/")[1], body["attempt"]) for topic, body in world.bodies("/start")]
+
+
+def stops(world: World) -> list[tuple[str, int, str]]:
+    """Take the stop orders: proplet, attempt, reason."""
+    return [
+        (topic.split("/")[1], body["attempt"], body["reason"])
+        for topic, body in world.bodies("/stop")
+    ]
