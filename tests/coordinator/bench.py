@@ -54,6 +54,10 @@ class Bench:
             self.broker.route(message)
         return manifest
 
+    def kept_models(self) -> list[str]:
+        """Return the names of the models that are kept."""
+        return [path.name for path in (self.folder / "models").iterdir() if path.is_file()]
+
     def spooled(self) -> list[Path]:
         """Return all files of the spool."""
         return [path for path in (self.folder / "spool").rglob("*") if path.is_file()]

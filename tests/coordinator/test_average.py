@@ -23,6 +23,7 @@ DTYPES = ("<f2", "<f4", "<f8")
 
 
 @given(WEIGHTS, st.sampled_from(DTYPES), st.data())
+@settings(deadline=None)
 def test_a_block_is_the_weighted_mean(weights: list[int], dtype: str, data: st.DataObject) -> None:
     """Sums are float64, in the given order (ROUND-020)."""
     elements = npst.from_dtype(np.dtype(dtype), min_value=-1e4, max_value=1e4)

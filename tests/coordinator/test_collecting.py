@@ -102,6 +102,8 @@ def test_what_comes_after_the_close_is_late() -> None:
     world.arrive("a")
     assert world.state().refusals == {"late": 2, "duplicate": 1}
     assert world.told("fl/rounds/r/complete") == told
+    world.order(k=1)
+    assert world.told("fl/rounds/r/complete") == told * 2, "told again, it is the same"
 
 
 def test_what_comes_after_a_failure_is_late() -> None:

@@ -143,7 +143,7 @@ def test_a_model_that_is_not_what_the_index_says_is_not_used(bench: Bench) -> No
     bench.retain(BASE, b"", "model-server")
     (event,) = bench.perform(effect)
     assert "the topic is empty" in event.detail
-    assert [path.name for path in (bench.folder / "models").iterdir()] == ["outgoing"]
+    assert bench.kept_models() == []
 
 
 @pytest.mark.parametrize("form", MODELS)
@@ -182,8 +182,7 @@ def test_an_average_out_of_range_is_told(bench: Bench) -> None:
     (event,) = bench.perform(Average("r", BASE, model_digest(content), (summand,)))
     assert isinstance(event, AverageFailed)
     assert event.refusal.name == "not_finite"
-    names = {path.name for path in (bench.folder / "models").iterdir()}
-    assert names == {"outgoing", model_digest(content)}
+    assert bench.kept_models() == [model_digest(content)]
 
 
 @pytest.mark.parametrize(
@@ -240,14 +239,28 @@ def test_what_is_not_needed_any_more_goes(bench: Bench) -> None:
     for round_id in ("old", "kept"):
         source = (("source-topic", f"fl/rounds/{round_id}/updates/a"),)
         said(bench, "fml/updates", update(round_id, {"w": [1]}, 1), properties=source)
-    (bench.folder / "spool" / ".fetch.9").write_bytes(b"left by a killed process")
     for name in ("aa", "bb"):
         bench.models.path(name).write_bytes(b"x")
     bench.perform(Tidy((), (), 1.0))
-    assert len(bench.spooled()) == 3, "all of it is newer than that"
+    assert len(bench.spooled()) == 2, "all of it is newer than that"
     bench.perform(Tidy(("kept",), ("aa",), 1e12))
     assert [path.parent.name for path in bench.spooled()] == ["kept"]
-    assert {path.name for path in (bench.folder / "models").iterdir()} == {"aa", "outgoing"}
+    assert bench.kept_models() == ["aa"]
+    bench.perform(Tidy((), None, 1e12))
+    assert bench.kept_models() == ["aa"]
+
+
+def test_work_in_progress_is_never_tidied_away(bench: Bench) -> None:
+    """Another round's end must not take it; only a new process begins afresh."""
+    working = [bench.spool.temporary(), bench.models.incoming("r")]
+    for path in working:
+        path.write_bytes(b"half of it")
+        os.utime(path, (1.0, 1.0))
+        os.utime(path.parent, (1.0, 1.0))
+    bench.perform(Tidy((), (), 1e12))
+    assert all(path.exists() for path in working)
+    Bench(bench.folder)
+    assert not any(path.exists() for path in working)
 
 
 def test_a_model_in_use_is_not_tidied_away(bench: Bench) -> None:

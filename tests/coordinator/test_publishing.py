@@ -8,6 +8,7 @@ from roost.coordinator.core.effects import (
     Average,
     DropOutgoing,
     PublishModel,
+    Tidy,
 )
 from roost.coordinator.core.events import (
     Averaged,
@@ -142,6 +143,23 @@ def test_two_rounds_publish_under_different_numbers() -> None:
     world.serve(one)
     world.serve(two)
     assert [world.outcome(each).model_version for each in "rs"] == [1, 2]
+
+
+def test_an_average_that_is_not_known_yet_is_not_tidied_away() -> None:
+    """Another round's end must leave the models of those that aggregate alone."""
+    world = World()
+    world.open("r", k=1)
+    world.order("s", ("a", "b"), 1)
+    world.answers = False
+    world.arrive("b", "s")
+    world.answers = True
+    world.arrive("a", "r")
+    assert world.round("r").status is RoundStatus.COMPLETED
+    assert world.of(Tidy)[-1].models is None
+    world.happen(Averaged(world.now, "s", "ab" * 32))
+    models = world.of(Tidy)[-1].models
+    assert models is not None
+    assert "ab" * 32 in models
 
 
 def test_the_states_of_open_rounds_do_not_expire() -> None:

@@ -34,7 +34,7 @@ def test_every_effect_of_the_core_is_performed(tmp_path: Path) -> None:
     )
     wiring = build(settings, context)
     assert set(wiring.performers) == set(wiring.core.effects)
-    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "spool"}
 
 
 def test_what_the_core_puts_can_be_stored_and_read_again(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired
 from roost.chassis.effects import Note
@@ -283,6 +283,7 @@ REQUESTS = st.lists(
 
 
 @given(REQUESTS, st.integers(1, 3))
+@settings(deadline=None)
 def test_nothing_is_ever_overwritten(requests: list[Any], keep: int) -> None:
     """In every history: one publish_id one version, numbers grow by one, all listed is released."""
     room = Room(keep)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from roost.protocol.round import model as model_module
 from roost.protocol.round.label import ModelLabel, read_label, with_label, without_label
@@ -40,6 +40,7 @@ def test_the_sketched_model_is_read_and_written_as_it_is() -> None:
 
 
 @given(st.lists(FINITE, min_size=1), FINITE)
+@settings(deadline=None)
 def test_json_numbers_come_back_as_they_were(w: list[float], b: float) -> None:
     """Writing takes the shortest number that reads back the same."""
     model = Model(ModelForm.JSON, {"w": np.asarray(w), "b": np.asarray(b)}, {"version": 1})
@@ -85,6 +86,7 @@ def test_a_wrong_model_is_refused(payload: bytes, refusal: Any, says: str) -> No
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=6))
+@settings(deadline=None)
 def test_any_json_is_a_model_or_is_refused(value: Any) -> None:
     """Nothing else comes out."""
     try:

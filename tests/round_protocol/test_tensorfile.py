@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from roost.protocol.round.model import digest, encode_safetensors
@@ -52,6 +52,7 @@ def entry(begin: int, end: int, shape: Any = (1,), dtype: Any = "F32") -> dict[s
 
 
 @given(TENSORS, st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
+@settings(deadline=None)
 def test_it_is_the_format_of_the_reference_library(
     tensors: dict[str, Any], metadata: dict[str, str]
 ) -> None:
@@ -72,6 +73,7 @@ def test_it_is_the_format_of_the_reference_library(
 
 
 @given(TENSORS)
+@settings(deadline=None)
 def test_the_file_and_the_arrays_have_one_digest(tensors: dict[str, Any]) -> None:
     """The digest does not depend on metadata or on where the tensors lie (MODEL-003)."""
     content = encode_safetensors(tensors, {"said": "something"})
@@ -134,6 +136,7 @@ def test_a_wrong_file_is_refused(content: bytes, says: str) -> None:
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_no_bytes_make_it_raise_anything_else(content: bytes) -> None:
     """Garbage is refused, whatever it is."""
     with pytest.raises(Refused):
@@ -141,6 +144,7 @@ def test_no_bytes_make_it_raise_anything_else(content: bytes) -> None:
 
 
 @given(TENSORS, st.data())
+@settings(deadline=None)
 def test_a_damaged_header_never_leads_astray(tensors: dict[str, Any], data: st.DataObject) -> None:
     """With one byte changed the file is refused, or its tensors still lie within it."""
     content = bytearray(encode_safetensors(tensors, {"a": "b"}))
@@ -189,6 +193,7 @@ def test_shapes_and_types_have_digests_of_their_own() -> None:
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
+@settings(deadline=None)
 def test_blocks_cover_everything_once(size: int, step: int) -> None:
     """Consecutive spans, none longer than a step."""
     spans = list(blocks(size, step))

@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from roost.protocol.round.model import ModelForm, encode_safetensors
 from roost.protocol.round.refusals import BAD_UPDATE, NOT_FINITE
@@ -123,6 +123,7 @@ def test_a_wrong_update_is_refused(payload: bytes, refusal: Any, says: str) -> N
 
 
 @given(st.binary(max_size=100))
+@settings(deadline=None)
 def test_no_bytes_make_it_raise_anything_else(payload: bytes) -> None:
     """Garbage is refused, whatever it is."""
     with pytest.raises(Refused):
@@ -139,6 +140,7 @@ JSONISH = st.recursive(
 
 
 @given(st.fixed_dictionaries({name: st.just(value) | JSONISH for name, value in FIELDS.items()}))
+@settings(deadline=None)
 def test_any_fields_make_an_update_or_are_refused(fields: dict[str, Any]) -> None:
     """In either form nothing else comes out, and what comes out is finite."""
     for payload in (json.dumps(fields).encode(), _packed(fields)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from roost.coordinator.adapters.averaging import average
-from roost.coordinator.adapters.spool import summary, sync_folder, write_durably
+from roost.coordinator.adapters.spool import renew, summary, sync_folder, write_durably
 from roost.protocol.round.label import ModelLabel, with_label, without_label
 from roost.protocol.round.model import (
     Model,
@@ -59,10 +59,11 @@ class Models:
     """The coordinator's folder of model files, each named by its model's digest."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder; it is created."""
+        """Use a folder; it is created, and what a killed process left half-done goes."""
         self._folder = folder
-        self._outgoing = folder / "outgoing"
+        self._outgoing, self._working = folder / "outgoing", folder / "working"
         self._outgoing.mkdir(parents=True, exist_ok=True)
+        renew(self._working)
 
     def path(self, model_digest: str) -> Path:
         """Return where a model lies or would lie."""
@@ -70,7 +71,7 @@ class Models:
 
     def incoming(self, for_id: str) -> Path:
         """Return where a model is fetched to before it is adopted."""
-        return self._folder / f".fetch.{for_id}"
+        return self._working / f"fetch.{for_id}"
 
     def has(self, model_digest: str) -> bool:
         """Tell whether a model is here, and keep it from being tidied away just now."""
@@ -117,7 +118,7 @@ class Models:
             base = _layout(content)
             said = parse_model(content).metadata if form is ModelForm.JSON else base.metadata
         metadata = without_label(said)
-        part = self._folder / f".average.{name}"
+        part = self._working / f"average.{name}"
         binary = form is ModelForm.SAFETENSORS
         target = Layout(base.entries, metadata if binary else {})
         try:

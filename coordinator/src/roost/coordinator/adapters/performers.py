@@ -156,5 +156,6 @@ class Performers:
     def tidy(self, effect: Tidy) -> Iterable[Any]:
         """Delete what nothing needs any more."""
         self._spool.tidy(effect.rounds, effect.before)
-        self._models.tidy(effect.models, effect.before)
+        if effect.models is not None:
+            self._models.tidy(effect.models, effect.before)
         return ()

@@ -1,7 +1,8 @@
 """Updates on disk: each a safetensors file, durable before its message is acknowledged.
 
 ``spool/{round_id}/{sender}.{nonce}``. The nonce makes every arrival's file its own, so dropping
-a refused update can never touch an accepted one with the same bytes.
+a refused update can never touch an accepted one with the same bytes. What is still being fetched
+is in ``spool/.working``, which no tidying touches.
 """
 
 import mmap
@@ -17,6 +18,7 @@ from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
 from roost.protocol.round.update import parse_update
 
 _TENSORS_SHOWN: Final = 6
+_WORKING: Final = ".working"
 
 
 def summary(layout: Layout) -> str:
@@ -41,6 +43,12 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def renew(folder: Path) -> None:
+    """Make a folder, or make it empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -57,10 +65,12 @@ class Spool:
         """Use a folder.
 
         Args:
-            folder: Created on first use.
+            folder: Created; what a killed process left half-done in it goes.
             nonce: Returns a text that no earlier arrival had.
         """
         self._folder, self._nonce = folder, nonce
+        self._working = folder / _WORKING
+        renew(self._working)
 
     def take_in(self, round_id: str, sender: str, payload: bytes | memoryview) -> Arrival:
         """Read an update, keep its tensors, and return what the core judges.
@@ -102,8 +112,7 @@ class Spool:
 
     def temporary(self) -> Path:
         """Return a new path for a blob that is being fetched."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder / f".fetch.{self._nonce()}"
+        return self._working / self._nonce()
 
     def drop(self, names: Iterable[str]) -> None:
         """Delete refused updates, and folders that hold no other."""
@@ -116,12 +125,8 @@ class Spool:
                 continue  # others of its round lie there, or it went before
 
     def tidy(self, rounds: Iterable[str], before: float) -> None:
-        """Delete everything but these rounds' updates and what is newer than ``before``."""
-        keep = set(rounds)
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            if path.name in keep or path.stat().st_mtime >= before:
-                continue
-            if path.is_dir():
+        """Delete all updates but these rounds' and what is newer than ``before``."""
+        keep = {*rounds, _WORKING}
+        for path in self._folder.iterdir():
+            if path.name not in keep and path.stat().st_mtime < before:
                 shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)

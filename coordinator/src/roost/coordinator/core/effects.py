@@ -108,12 +108,12 @@ class Tidy:
 
     Attributes:
         rounds: Whose updates stay.
-        models: Digests of the models that stay.
+        models: Digests of the models that stay; None: all stay.
         before: Epoch seconds; what was written or used later stays too.
     """
 
     rounds: tuple[str, ...]
-    models: tuple[str, ...]
+    models: tuple[str, ...] | None
     before: float
 
     @property

@@ -115,10 +115,15 @@ def _forget_old(draft: Draft, keep: Keep) -> None:
 
 
 def tidy(draft: Draft, at: float, keep: Keep) -> None:
-    """Delete the files that nothing needs any more."""
+    """Delete the files that nothing needs any more.
+
+    While a round is aggregating, its average may be on disk already under a digest that is not
+    known here yet; then models are left to the next time, which is that round's end at latest.
+    """
     ended, open_ = _ended(draft), running(draft)
     models = [each.base.digest for each in open_ if each.base]
     models += [each.digest for each in _publications(draft)]
     models += [each.publication.digest for each in ended[:_MODELS_KEPT] if each.publication]
     rounds = [each.round_id for each in (*open_, *ended[: keep.spools])]
-    draft.emit(Tidy(tuple(rounds), tuple(dict.fromkeys(models)), at))
+    unknown = any(each.status is RoundStatus.AGGREGATING for each in open_)
+    draft.emit(Tidy(tuple(rounds), None if unknown else tuple(dict.fromkeys(models)), at))
