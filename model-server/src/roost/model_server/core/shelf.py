@@ -105,9 +105,10 @@ class Shelf:
     def _offered(event: SubmissionOffered, view: View) -> Decision:
         """Fetch a blob once: its owner may clear it as soon as the index lists the model."""
         sha256 = event.manifest.sha256
-        for version in view.all("version").values():
-            if version.sha256 == sha256:
-                return _repeated(version, view)
+        versions = view.all("version").values()
+        known = next((each for each in versions if each.sha256 == sha256), None)
+        if known is not None:
+            return _repeated(known, view)
         if view.get("fetching", sha256):
             return Decision(effects=(note("model.repeated", sha256=sha256),))
         return Decision({("fetching", sha256): True}, (FetchSubmission(event.manifest),))
