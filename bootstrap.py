@@ -172,7 +172,7 @@ def check(args: "list[str]") -> None:
     run(BIN / "lint-imports")
     for member in members():
         run(BIN / "deptry", "src", folder=member)
-    run(BIN / "pytest", "-m", "not slow and not system", *args)
+    run(BIN / "pytest", "-m", "not slow and not system", "--cov", "--cov-report=term", *args)
 
 
 def bench(args: "list[str]") -> None:
