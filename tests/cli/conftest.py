@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 from roost.cli import app
 from roost.cli.broker import BrokerPlan, find_mosquitto, plan_broker
+from roost.cli.digits_data import deal_digits
 from roost.cli.ports import free_port, wait_open
 from roost.cli.state import StateDir
 
@@ -97,3 +99,56 @@ def up(state: StateDir, *args: object) -> Iterator[dict[str, Any]]:
             process.stdout.read()
             assert process.wait(30) == 130
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+PROPLETS = ("proplet-1", "proplet-2")
+#: Writes "hi\n" to stdout and ends with the given exit code.
+GREETER = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\10\\00\\00\\00\\03\\00\\00\\00")
+  (data (i32.const 16) "hi\\0a")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $exit (i32.const CODE))))
+"""
+SLEEPER = '(module (memory (export "memory") 1) (func (export "_start") (loop br 0)))'
+
+Roost = Callable[..., Answer]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running Roost."""
+
+    state: StateDir
+    ready: dict[str, Any]
+
+    @property
+    def at(self) -> list[object]:
+        """Options that lead commands to it."""
+        return ["--state", self.state.root]
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two proplets with digits, a model, one broker."""
+    state = StateDir.at(tmp_path_factory.mktemp("up") / "state")
+    deal_digits(state, list(PROPLETS), 0)
+    broker = "mosquitto" if find_mosquitto() else "embedded"
+    options = ["--proplets", 2, "--port", free_port(), "--broker", broker]
+    with up(state, *options) as ready:
+        init = ["model", "init", "--arch", "mlp", "--layers", "64,16,10", "--state", state.root]
+        with start(*init) as process:
+            assert process.wait(60) == 0
+        yield Running(state, ready)
+
+
+def wasm(folder: Path, text: str) -> Path:
+    """A Wasm file."""
+    file = folder / "app.wasm"
+    file.write_bytes(wasmtime.wat2wasm(text))
+    return file

@@ -7,80 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import wasmtime
-from roost.cli.broker import find_mosquitto
-from roost.cli.digits_data import deal_digits
-from roost.cli.ports import free_port, wait_open
-from roost.cli.state import StateDir
+from roost.cli.ports import free_port
 from roost.cli.wire_client import Wire
 from roost.protocol.round.model import parse_model
-from roost.protocol.round.topics import MODEL_INDEX
 from roost.protocol.task.messages import PresenceStatus
 from roost.protocol.task.topics import PRESENCE
-from roost.wire.blob import BLOB_MANIFEST
 
-from .conftest import BROKERS, Answer, start, up
+from .conftest import PROPLETS, Roost, Running, start
 
 pytestmark = pytest.mark.system
-
-PROPLETS = ("proplet-1", "proplet-2")
-#: Writes "hi\n" to stdout and ends with the given exit code.
-GREETER = """
-(module
-  (import "wasi_snapshot_preview1" "fd_write"
-    (func $write (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 0) "\\10\\00\\00\\00\\03\\00\\00\\00")
-  (data (i32.const 16) "hi\\0a")
-  (func (export "_start")
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-    (call $exit (i32.const CODE))))
-"""
-SLEEPER = '(module (memory (export "memory") 1) (func (export "_start") (loop br 0)))'
-
-Roost = Callable[..., Answer]
-
-
-@dataclass(frozen=True)
-class Running:
-    """A running Roost."""
-
-    state: StateDir
-    ready: dict[str, Any]
-
-    @property
-    def at(self) -> list[object]:
-        """Options that lead commands to it."""
-        return ["--state", self.state.root]
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Two proplets with digits, a model, one broker."""
-    state = StateDir.at(tmp_path_factory.mktemp("up") / "state")
-    deal_digits(state, list(PROPLETS), 0)
-    broker = "mosquitto" if find_mosquitto() else "embedded"
-    options = ["--proplets", 2, "--port", free_port(), "--broker", broker]
-    with up(state, *options) as ready:
-        init = ["model", "init", "--arch", "mlp", "--layers", "64,16,10", "--state", state.root]
-        with start(*init) as process:
-            assert process.wait(60) == 0
-        yield Running(state, ready)
-
-
-def wasm(folder: Path, text: str) -> Path:
-    """A Wasm file."""
-    file = folder / "app.wasm"
-    file.write_bytes(wasmtime.wat2wasm(text))
-    return file
 
 
 def test_everything_is_there(running: Running, roost: Roost) -> None:
@@ -201,54 +140,6 @@ def test_a_version_is_never_overwritten(running: Running, roost: Roost) -> None:
     assert json.loads(pulled.out)["w"] == [0, 0, 0]
 
 
-def test_a_task_from_image_to_output(running: Running, roost: Roost, tmp_path: Path) -> None:
-    """Any Wasm program, on a proplet of one's choice, its stdout on a topic."""
-    image = roost("image", "push", wasm(tmp_path, GREETER.replace("CODE", "0")), *running.at)
-    assert image.code == 0
-    reference = image.out.strip()
-    instance = running.state.read_instance()
-    assert instance is not None
-    with Wire.connect(instance.broker) as wire:
-        wire.subscribe("greetings/#")
-        on = ["--proplet", "proplet-2", "--out", "text=greetings/one", "--id", "t-hi"]
-        done = roost("task", "launch", reference, *on, *running.at)
-        assert done.code == 0, done
-        received = wire.next(10)
-    assert received is not None
-    assert (received.topic, received.payload) == ("greetings/one", b"hi\n")
-    shown = roost("task", "show", "t-hi", "--json", *running.at).json[0]
-    assert (shown["state"], shown["proplet"]) == ("succeeded", "proplet-2")
-    rows = roost("task", "list", "--json", *running.at).json
-    assert "t-hi" in [row["task"] for row in rows]
-    again = roost("task", "launch", reference, "--id", "t-hi", *running.at)
-    assert again.code == 1
-    assert "was launched before and is succeeded" in again.err
-    kept = list(running.state.images.glob("app-*.wasm"))
-    assert [f.read_bytes() for f in kept] == [(tmp_path / "app.wasm").read_bytes()]
-
-
-def test_a_failed_task_ends_with_1_and_its_reason(
-    running: Running, roost: Roost, tmp_path: Path
-) -> None:
-    """The guest's own exit code is named."""
-    image = roost("image", "push", wasm(tmp_path, GREETER.replace("CODE", "3")), *running.at)
-    answer = roost("task", "launch", image.out.strip(), "--proplet", "proplet-1", *running.at)
-    assert answer.code == 1
-    assert "exit_code" in answer.out
-    assert "3" in answer.out
-
-
-def test_a_task_is_cancelled(running: Running, roost: Roost, tmp_path: Path) -> None:
-    """One that would run for ever."""
-    image = roost("image", "push", wasm(tmp_path, SLEEPER), *running.at).out.strip()
-    on = ["--proplet", "proplet-1", "--id", "t-loop", "--detach"]
-    assert roost("task", "launch", image, *on, *running.at).code == 0
-    cancelled = roost("task", "cancel", "t-loop", "--json", *running.at)
-    assert cancelled.code == 0, cancelled
-    assert cancelled.json[0]["state"] == "cancelled"
-    assert roost("task", "cancel", "t-nobody", *running.at).code == 1
-
-
 def test_workloads_are_listed_and_reloaded(running: Running, roost: Roost) -> None:
     """As the manager tells them."""
     listed = roost("workload", "list", "--json", *running.at)
@@ -341,34 +232,3 @@ def test_up_prints_what_can_be_pasted(tmp_path: Path) -> None:
     assert message["task_wasm_image"].startswith("blob:operator/")
     assert message["participants"] == ["proplet-1"]
     assert "manager" in text
-
-
-@pytest.mark.parametrize("broker", BROKERS)
-def test_a_killed_broker_comes_back_and_so_does_everything_on_it(
-    broker: str, roost: Roost, state: StateDir, tmp_path: Path
-) -> None:
-    """Its owners publish models, states and images again; the next round finds them."""
-    if broker == "mosquitto" and find_mosquitto() is None:
-        pytest.skip("mosquitto is not installed: only the embedded broker is killed")
-    at = ["--state", state.root]
-    deal_digits(state, list(PROPLETS), 0)
-    with up(state, "--proplets", 2, "--port", free_port(), "--broker", broker) as ready:
-        init = ["model", "init", "--arch", "mlp", "--layers", "64,16,10"]
-        assert roost(*init, *at).code == 0
-        image = roost("image", "push", wasm(tmp_path, GREETER.replace("CODE", "0")), *at)
-        os.kill(ready["pids"]["broker"], signal.SIGKILL)
-        instance = state.read_instance()
-        assert instance is not None
-        assert wait_open("127.0.0.1", instance.port, 20)
-        with Wire.connect(instance.broker) as wire:
-            # The manifest comes last; proplets fetch it by this topic.
-            sha256 = image.out.strip().rpartition("/")[2]
-            wire.subscribe(
-                BLOB_MANIFEST.format(owner="operator", sha256=sha256), MODEL_INDEX.filter
-            )
-            told = {wire.await_message(lambda _: True, 30, "").topic.split("/")[0] for _ in "12"}
-        assert told == {"blobs", "fl"}
-        done = roost("round", "start", "--hyperparams", '{"lr":0.05}', "--timeout", 60, *at)
-        assert done.code == 0, done
-        task = ["task", "launch", image.out.strip(), "--proplet", "proplet-1", "--timeout", 60]
-        assert roost(*task, *at).code == 0

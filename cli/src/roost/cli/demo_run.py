@@ -186,20 +186,7 @@ def _learn(out: Output, wire: Wire, test: Split, course: _Course) -> tuple[float
             return
         if complete.model_topic is None:
             raise CliError(complete_text(complete))
-        measured = _measure(wire, complete.model_topic, test)
-        out.result(
-            {
-                "event": "round",
-                "round": number,
-                "round_id": complete.round_id,
-                "model": complete.model_topic,
-                "accuracy": measured,
-                "updates": complete.updates,
-                "seconds": complete.duration_s,
-            },
-            f"round {number:>2} of {course.rounds}   accuracy {measured:6.1%}   "
-            f"{complete.updates} of {PROPLETS} updates   {complete.duration_s:.1f} s",
-        )
+        _tell_round(out, complete, number, course, _measure(wire, complete.model_topic, test))
 
     def on_state(state: ExperimentState) -> None:
         if not state.state.final:
@@ -219,6 +206,24 @@ def _learn(out: Output, wire: Wire, test: Split, course: _Course) -> tuple[float
     if end.state is not ExperimentStatus.COMPLETED or end.model_topic is None:
         raise CliError(f"experiment {end.experiment_id} {end.state}: {end.message}")
     return _measure(wire, end.model_topic, test), end.model_topic
+
+
+def _tell_round(
+    out: Output, complete: RoundComplete, number: int, course: _Course, measured: float
+) -> None:
+    out.result(
+        {
+            "event": "round",
+            "round": number,
+            "round_id": complete.round_id,
+            "model": complete.model_topic,
+            "accuracy": measured,
+            "updates": complete.updates,
+            "seconds": complete.duration_s,
+        },
+        f"round {number:>2} of {course.rounds}   accuracy {measured:6.1%}   "
+        f"{complete.updates} of {PROPLETS} updates   {complete.duration_s:.1f} s",
+    )
 
 
 def _measure(wire: Wire, topic: str, test: Split) -> float:

@@ -58,44 +58,40 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
         found: the desk's report: image, proplets, model, round_id.
     """
     roost = own_name()
-    image, model = str(found["image"]), found["model"]
-    proplets = found["proplets"]
+    model, proplets = found["model"], found["proplets"]
     assert isinstance(proplets, list)
     to_broker = f"-h {plan.host} -p {plan.port} -V 5"
     prefix = BrokerSettings(broker=plan.url).topic_prefix
+    first = MODEL.format(name=DEFAULT_MODEL_NAME, version=0)
+    order = round_message(
+        str(found["round_id"]), str(model or first), str(found["image"]), proplets
+    )
+    text = shlex.quote(json.dumps(order, separators=(",", ":")))
     lines = [
         "",
         "Watch everything that happens:",
         f"  mosquitto_sub {to_broker} -v -t '{prefix}{_EVERYTHING}'",
-    ]
-    if model is None:
-        lines += [
-            "",
-            "There is no model yet, and perhaps no data. Digits, and a network for them:",
-            f"  {roost} data digits --proplets {max(1, len(proplets))}",
-            f"  {roost} model init --arch mlp --layers 64,32,10",
-            "then this round can run:",
-        ]
-    else:
-        lines += ["", "Run a round of your own (a round_id is used once):"]
-    message = round_message(
-        str(found["round_id"]),
-        str(model or MODEL.format(name=DEFAULT_MODEL_NAME, version=0)),
-        image,
-        proplets,
-    )
-    topic = prefix + ROUND_START.template
-    text = json.dumps(message, separators=(",", ":"))
-    lines += [
-        f"  mosquitto_pub {to_broker} -q 1 -t {topic} -m {shlex.quote(text)}",
+        "",
+        *(_RUN_ANOTHER if model is not None else _make_first(roost, max(1, len(proplets)))),
+        f"  mosquitto_pub {to_broker} -q 1 -t {prefix}{ROUND_START.template} -m {text}",
         "or, with a look at its progress:",
         f"  {roost} round start",
-        "",
     ]
     if shutil.which("mosquitto_pub") is None:
-        lines.insert(
-            -1, "(mosquitto_pub and mosquitto_sub come with the package mosquitto-clients.)"
-        )
+        lines.append("(mosquitto_pub and mosquitto_sub come with the package mosquitto-clients.)")
     if plan.v5_only:
-        lines.insert(-1, "(Keep -V 5: the embedded broker refuses MQTT 3.1.1.)")
-    return lines
+        lines.append("(Keep -V 5: the embedded broker refuses MQTT 3.1.1.)")
+    return [*lines, ""]
+
+
+def _make_first(roost: str, proplets: int) -> list[str]:
+    """How to come to a model, and to data for it."""
+    return [
+        "There is no model yet, and perhaps no data. Digits, and a network for them:",
+        f"  {roost} data digits --proplets {proplets}",
+        f"  {roost} model init --arch mlp --layers 64,32,10",
+        "then this round can run:",
+    ]
+
+
+_RUN_ANOTHER = ["Run a round of your own (a round_id is used once):"]
