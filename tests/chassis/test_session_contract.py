@@ -177,3 +177,20 @@ def test_connected_is_told_with_a_generation(any_broker: Broker) -> None:
     inbox.next()
     session.ack(Token(0, 1, 1))
     assert session.connected
+
+
+def test_a_retain_flag_is_seen_where_orders_come(any_broker: Broker) -> None:
+    """An order may not be retained; elsewhere the flag tells what is old (WIRE-007)."""
+    session = any_broker.connect("one")
+    inbox = Inbox(session)
+    session.subscribe("order", inbox, as_published=True)
+    session.subscribe("state", inbox)
+    publish(session, Publish("order", b"1", retain=True))
+    publish(session, Publish("state", b"2", retain=True))
+    publish(session, Publish("order", b"3"))
+    got = [inbox.next() for _ in range(3)]
+    assert [(each.payload, each.retain) for each in got] == [
+        (b"1", True),
+        (b"2", False),
+        (b"3", False),
+    ]

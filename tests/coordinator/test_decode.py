@@ -6,7 +6,7 @@ import json
 import msgpack
 import numpy as np
 import pytest
-from roost.coordinator.adapters.decode import Decode
+from roost.coordinator.adapters.decode import SUBSCRIPTIONS
 from roost.coordinator.core.effects import (
     DropSpools,
 )
@@ -36,7 +36,7 @@ SOURCE = (("source-topic", "fl/rounds/r/updates/a"),)
 
 def test_it_subscribes_to_what_it_understands() -> None:
     """The index before orders, so that a start after a connect finds it."""
-    assert Decode.subscriptions() == [
+    assert [row.filter for row in SUBSCRIPTIONS] == [
         "fl/models/index",
         "proplets/+/presence",
         "tasks/+/state",

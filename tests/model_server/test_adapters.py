@@ -13,7 +13,7 @@ from roost.chassis.received import Received
 from roost.chassis.testing import MemoryBroker
 from roost.chassis.transfer import Fetcher
 from roost.model_server.adapters import performers as performers_module
-from roost.model_server.adapters.decode import Decode
+from roost.model_server.adapters.decode import SUBSCRIPTIONS, Decode
 from roost.model_server.adapters.files import Files
 from roost.model_server.adapters.performers import Performers
 from roost.model_server.core.shelf import Shelf
@@ -116,7 +116,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_it_subscribes_to_what_it_understands() -> None:
     """Rounds' states before requests, so that their bases are known."""
-    assert Decode.subscriptions() == ["fl/rounds/+/state", "fl/models/publish"]
+    assert [row.filter for row in SUBSCRIPTIONS] == ["fl/rounds/+/state", "fl/models/publish"]
 
 
 def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:

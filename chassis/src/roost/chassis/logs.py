@@ -26,9 +26,14 @@ def configure(service: str, level: str, log_format: str) -> None:
             # Plain: a traceback with local variables would show private data.
             exception_formatter=structlog.dev.plain_traceback,
         )
+
+    def name_service(_logger: Any, _method: str, event: Any) -> Any:
+        event.setdefault("service", service)
+        return event
+
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            name_service,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *exception_text,
@@ -38,7 +43,6 @@ def configure(service: str, level: str, log_format: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def get_logger(**bound: Any) -> Any:

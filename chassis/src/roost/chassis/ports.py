@@ -28,7 +28,12 @@ class SessionPort(Protocol):
         """Wait until connected; False when the time ended first."""
 
     def subscribe(
-        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+        self,
+        topic_filters: str | Sequence[str],
+        handler: Handler,
+        *,
+        retained: bool = True,
+        as_published: bool = False,
     ) -> None:
         """Subscribe now and after every reconnect."""
 

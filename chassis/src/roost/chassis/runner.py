@@ -145,10 +145,17 @@ class Runner:
         session.on_connected = lambda generation: self.post(Connected(clock(), generation))
         session.on_disconnected = lambda: self.post(Disconnected(clock()))
 
-    def subscribe(self, topic_filters: Iterable[str], *, retained: bool = True) -> None:
-        """Take the messages of these filters in."""
+    def subscribe(self, topic_filters: Iterable[str], orders: Iterable[str] = ()) -> None:
+        """Take the messages of these filters in.
+
+        Args:
+            topic_filters: MQTT filters.
+            orders: Those of them that carry orders, which may not be published as retained.
+        """
+        flagged = set(orders)
         for topic_filter in topic_filters:
-            self._session.subscribe(topic_filter, self._receive, retained=retained)
+            as_published = topic_filter in flagged
+            self._session.subscribe(topic_filter, self._receive, as_published=as_published)
 
     def post(self, event: Any) -> None:
         """Hand an event in, from any thread."""

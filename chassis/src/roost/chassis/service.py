@@ -63,6 +63,7 @@ class Wiring:
         core: All decisions.
         decode: Turns messages into events.
         subscriptions: MQTT filters whose messages go to ``decode``.
+        orders: Those of them that carry orders; ``decode`` sees the retain flag as published.
         performers: A function for each of the core's own effects.
         workers: How many service effects run side by side.
         background: Started before the broker is connected, stopped at the end.
@@ -72,6 +73,7 @@ class Wiring:
     decode: Decode
     subscriptions: Sequence[str]
     performers: Mapping[type[Any], Performer] = field(default_factory=dict)
+    orders: Sequence[str] = ()
     workers: int = 8
     background: Sequence["Background"] = ()
 
@@ -185,7 +187,7 @@ class _Process:
         )
         self._runner = runner
         self._session.on_fatal = self._fatal
-        runner.subscribe(wiring.subscriptions)
+        runner.subscribe(wiring.subscriptions, wiring.orders)
         health = self._start_health()
         self._watch_signals()
         try:

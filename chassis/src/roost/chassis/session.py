@@ -83,7 +83,7 @@ class Session:
         self._clean = clean
         self._log = get_logger(client_id=client_id)
         self._lock = threading.Lock()
-        self._filters: dict[str, tuple[Handler, int]] = {}
+        self._filters: dict[str, tuple[Handler, SubscribeOptions]] = {}
         self._waiting: dict[int, Done] = {}
         self._early: dict[int, str | None] = {}
         self._connected = threading.Event()
@@ -168,7 +168,12 @@ class Session:
         return self._connected.wait(timeout_s)
 
     def subscribe(
-        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+        self,
+        topic_filters: str | Sequence[str],
+        handler: Handler,
+        *,
+        retained: bool = True,
+        as_published: bool = False,
     ) -> None:
         """Subscribe now and after every reconnect.
 
@@ -176,21 +181,22 @@ class Session:
             topic_filters: Without the prefix; several go in one packet.
             handler: Called for each message; must acknowledge it, now or later.
             retained: False: the broker's retained messages are not wanted.
+            as_published: Keep the retain flag of messages that are sent now, too. Otherwise
+                the flag means: not sent now, but kept by the broker.
         """
         wanted = several(topic_filters)
+        options = SubscribeOptions(
+            qos=1, retainHandling=0 if retained else 2, retainAsPublished=as_published
+        )
         with self._lock:
-            self._filters.update(dict.fromkeys(wanted, (handler, 0 if retained else 2)))
+            self._filters.update(dict.fromkeys(wanted, (handler, options)))
         if self.connected:
             self._subscribe_now(wanted)
 
     def _subscribe_now(self, topic_filters: Sequence[str]) -> None:
         with self._lock:
             found = [(name, self._filters.get(name)) for name in topic_filters]
-        options = [
-            (self._prefix + name, SubscribeOptions(qos=1, retainHandling=entry[1]))
-            for name, entry in found
-            if entry is not None
-        ]
+        options = [(self._prefix + name, entry[1]) for name, entry in found if entry is not None]
         if options:
             self._client.subscribe(options)
 

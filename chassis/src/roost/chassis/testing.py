@@ -14,6 +14,7 @@ from roost.wire.topic import matches
 class _Subscription:
     handler: Handler
     retained: bool
+    as_published: bool
 
 
 class MemoryBroker:
@@ -38,7 +39,7 @@ class MemoryBroker:
         elif message.retain:
             self.retained.pop(message.topic, None)
         for session in list(self._sessions):
-            session.deliver(message, retain=False)
+            session.deliver(message)
 
     def forget(self) -> None:
         """Lose all retained messages, as a killed broker does."""
@@ -89,7 +90,7 @@ class MemorySession:
             self._send_retained(topic_filter)
         queued, self._queued = self._queued, []
         for message in queued:
-            self.deliver(message, retain=False)
+            self.deliver(message)
         waiting, self._waiting = self._waiting, []
         for message, done in waiting:
             self.publish(message, done)
@@ -107,11 +108,16 @@ class MemorySession:
         self.on_disconnected()
 
     def subscribe(
-        self, topic_filters: str | Sequence[str], handler: Handler, *, retained: bool = True
+        self,
+        topic_filters: str | Sequence[str],
+        handler: Handler,
+        *,
+        retained: bool = True,
+        as_published: bool = False,
     ) -> None:
         """Subscribe now and after every reconnect."""
         for topic_filter in several(topic_filters):
-            self._filters[topic_filter] = _Subscription(handler, retained)
+            self._filters[topic_filter] = _Subscription(handler, retained, as_published)
             if self._connected:
                 self._send_retained(topic_filter)
 
@@ -137,7 +143,7 @@ class MemorySession:
         if done is not None:
             done(None)
 
-    def deliver(self, message: Publish, *, retain: bool) -> None:
+    def deliver(self, message: Publish) -> None:
         """Take a message of the broker in, if a filter covers it."""
         covering = [filter_ for filter_ in self._filters if matches(filter_, message.topic)]
         if not covering:
@@ -145,8 +151,9 @@ class MemorySession:
         if not self._connected:
             self._queued.append(message)
             return
-        handler = self._filters[message.topic if message.topic in covering else covering[0]].handler
-        self._hand_over(_received(message, retain=retain), handler)
+        subscription = self._filters[message.topic if message.topic in covering else covering[0]]
+        retain = subscription.as_published and message.retain
+        self._hand_over(_received(message, retain=retain), subscription.handler)
 
     def _hand_over(self, received: Received, handler: Handler) -> None:
         mid = next(self._mids)

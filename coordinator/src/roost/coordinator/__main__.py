@@ -4,7 +4,7 @@ import itertools
 import sys
 
 from roost.chassis.service import Context, Wiring, load_settings, serve
-from roost.coordinator.adapters.decode import Decode
+from roost.coordinator.adapters.decode import SUBSCRIPTIONS, Decode
 from roost.coordinator.adapters.models import Models
 from roost.coordinator.adapters.performers import Performers
 from roost.coordinator.adapters.spool import Spool
@@ -23,7 +23,8 @@ def build(settings: CoordinatorSettings, context: Context) -> Wiring:
     return Wiring(
         core=Desk(keep),
         decode=Decode(spool),
-        subscriptions=Decode.subscriptions(),
+        subscriptions=[row.filter for row in SUBSCRIPTIONS],
+        orders=[row.filter for row in SUBSCRIPTIONS if not row.retained],
         performers=performers.table(),
     )
 

@@ -4,7 +4,7 @@ import itertools
 import sys
 
 from roost.chassis.service import Context, Wiring, load_settings, serve
-from roost.model_server.adapters.decode import Decode
+from roost.model_server.adapters.decode import SUBSCRIPTIONS, Decode
 from roost.model_server.adapters.files import Files
 from roost.model_server.adapters.performers import OWNER, Performers
 from roost.model_server.core.shelf import Shelf
@@ -19,7 +19,8 @@ def build(settings: ModelServerSettings, context: Context) -> Wiring:
     return Wiring(
         core=Shelf(settings.keep_versions),
         decode=Decode(files),
-        subscriptions=Decode.subscriptions(),
+        subscriptions=[row.filter for row in SUBSCRIPTIONS],
+        orders=[row.filter for row in SUBSCRIPTIONS if not row.retained],
         performers=performers.table(),
     )
 

@@ -84,6 +84,7 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
         core=PropletCore(online, settings.slots),
         decode=decode,
         subscriptions=subscriptions(settings.proplet_id),
+        orders=subscriptions(settings.proplet_id),
         performers={
             Execute: executor.execute,
             StopGuest: executor.stop,

@@ -47,6 +47,17 @@ from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
 from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN
 from roost.wire.refusal import RETAINED_ORDER, Refused
 
+# The index comes before orders, so that a start after a connect finds it.
+SUBSCRIPTIONS: Final = (
+    MODEL_INDEX,
+    PRESENCE,
+    TASK_STATE,
+    ROUND_START,
+    FORWARDED_UPDATE,
+    MODEL_ROLLBACK,
+    EXPERIMENT_START,
+    EXPERIMENT_STOP,
+)
 SOURCE_TOPIC: Final = "source-topic"
 _ROUND_ID: Final = re.compile(
     rb'"round_id"\s*:\s*"(' + ID_PATTERN.encode() + rb"(?::" + ID_PATTERN.encode() + rb')*)"'
@@ -68,21 +79,6 @@ class Decode:
             MODEL_ROLLBACK.template: _order(_rollback),
             EXPERIMENT_START.template: _order(_experiment_start),
         }
-
-    @staticmethod
-    def subscriptions() -> list[str]:
-        """Return the MQTT filters whose messages this understands."""
-        rows = (
-            MODEL_INDEX,
-            PRESENCE,
-            TASK_STATE,
-            ROUND_START,
-            FORWARDED_UPDATE,
-            MODEL_ROLLBACK,
-            EXPERIMENT_START,
-            EXPERIMENT_STOP,
-        )
-        return [row.filter for row in rows]
 
     def __call__(self, received: Received, at: float) -> Any:
         """Return the event that a message means, or None.

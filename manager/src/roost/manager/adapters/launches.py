@@ -27,7 +27,7 @@ class LaunchSubscriptions:
         for topic in sorted((self._topics | set(gone)) - wanted):
             self._session.unsubscribe(topic)
         for topic in sorted(wanted - self._topics):
-            self._session.subscribe(topic, self._receive)
+            self._session.subscribe(topic, self._receive, as_published=True)
         self._topics = wanted
 
     def _receive(self, received: Received, token: Token) -> None:

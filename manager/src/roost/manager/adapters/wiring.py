@@ -59,6 +59,7 @@ def build(context: Context, settings: ManagerSettings, bindings: Bindings) -> Wi
         core=ManagerCore(),
         decode=decode,
         subscriptions=[topic.filter for topic in CONTROL],
+        orders=[topic.filter for topic in CONTROL if not topic.retained],
         performers={
             ReadBindings: folder.read,
             ApplyBindings: folder.apply,

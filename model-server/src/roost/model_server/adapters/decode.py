@@ -1,6 +1,6 @@
 """Messages to events; models are on disk when their event exists."""
 
-from typing import Any
+from typing import Any, Final
 
 from roost.chassis.received import Received
 from roost.model_server.adapters.files import Files
@@ -10,6 +10,9 @@ from roost.protocol.round.topics import MODEL_PUBLISH, ROUND_STATE
 from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
 from roost.wire.refusal import RETAINED_ORDER, Refused
 
+# Rounds' states come before requests, so that their bases are known.
+SUBSCRIPTIONS: Final = (ROUND_STATE, MODEL_PUBLISH)
+
 
 class Decode:
     """Turns messages into events."""
@@ -17,11 +20,6 @@ class Decode:
     def __init__(self, files: Files) -> None:
         """Keep models in this folder."""
         self._files = files
-
-    @staticmethod
-    def subscriptions() -> list[str]:
-        """Return the MQTT filters whose messages this understands."""
-        return [ROUND_STATE.filter, MODEL_PUBLISH.filter]
 
     def __call__(self, received: Received, at: float) -> Any:
         """Return the event that a message means, or None.
