@@ -3,8 +3,9 @@
 Each was seen to fail with the code mutated by hand. Caught were: no check of duplicates, of
 strangers, of the status or of k at arrival, of base, round, samples, cap, shape or type; files of
 refused or waiting updates kept; waiting updates never judged; averaging in order of arrival; a
-quorum one too high or too low; the minimum or the deadline ignored. What these histories do not
-reach (digests in the index, numbers that others claimed, starts with other bytes) the rows in the other files catch.
+quorum one too high or too low; the minimum or the deadline ignored; an outcome told twice. What
+these histories do not reach (digests in the index, numbers that others claimed, starts with other
+bytes, verdicts after the end) the rows in the other files catch.
 """
 
 from collections.abc import Callable
