@@ -20,6 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
+from roost.chassis.acks import AckOrder
 from roost.chassis.effects import Publish
 from roost.chassis.logs import get_logger
 from roost.chassis.received import Received
@@ -83,6 +84,7 @@ class Session:
         self._clean = clean
         self._log = get_logger(client_id=client_id)
         self._lock = threading.Lock()
+        self._acks = AckOrder(lambda mid: self._client.ack(mid, 1))
         self._filters: dict[str, tuple[Handler, SubscribeOptions]] = {}
         self._waiting: dict[int, Done] = {}
         self._early: dict[int, str | None] = {}
@@ -252,8 +254,8 @@ class Session:
 
     def ack(self, token: Token) -> None:
         """Acknowledge a message; nothing happens if its connection is gone."""
-        if token.generation == self.generation and token.qos:
-            self._client.ack(token.mid, token.qos)
+        if token.qos:
+            self._acks.finish(token.generation, token.mid)
 
     def _on_connect(
         self,
@@ -270,6 +272,7 @@ class Session:
             return
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self.generation += 1
+        self._acks.restart(self.generation)
         with self._lock:
             filters = list(self._filters)
         for first in range(0, len(filters), _FILTERS_A_PACKET):
@@ -310,6 +313,8 @@ class Session:
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         token = Token(self.generation, message.mid, message.qos)
+        if token.qos:
+            self._acks.came(token.mid)
         received = _received(message, self._prefix)
         handler = None if received is None else self._handler(received.topic)
         if received is None or handler is None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from roost.chassis.acks import AckOrder
 from roost.chassis.logs import get_logger
 from roost.chassis.settings import BrokerSettings
 from roost.manager.adapters.connection import REFUSED, Connection, Login
@@ -84,6 +85,8 @@ class Forwarder:
         self._plan = Plan()
         self._limit: int | None = None
         self._pending: dict[int, _Delivery] = {}
+        self._acks: AckOrder | None = None
+        self._acks_of: paho.Client | None = None
         self._connection = Connection(settings, login, client_id, self, rng=rng, fatal=fatal)
 
     def start(self) -> None:
@@ -121,6 +124,8 @@ class Forwarder:
 
     def on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         """Forward a message; one that cannot be is dropped and reported, never tried for ever."""
+        if message.qos:
+            self._order(client).came(message.mid)
         try:
             self._forward(client, message)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not come again
@@ -128,14 +133,24 @@ class Forwarder:
             self._dropped(FORWARD_FAILED, repr(error))
             for mid in [mid for mid, sent in self._pending.items() if sent.mid == message.mid]:
                 del self._pending[mid]
-            client.ack(message.mid, message.qos)
+            self._ack(client, message.mid, message.qos)
+
+    def _order(self, client: paho.Client) -> AckOrder:
+        """Return the order of acknowledgements on this connection; each has its own client."""
+        if self._acks is None or self._acks_of is not client:
+            self._acks_of, self._acks = client, AckOrder(lambda mid: client.ack(mid, 1))
+        return self._acks
+
+    def _ack(self, client: paho.Client, mid: int, qos: int) -> None:
+        if qos:
+            self._order(client).finish(0, mid)
 
     def _forward(self, client: paho.Client, message: paho.MQTTMessage) -> None:
         topic = message.topic[len(self._prefix) :]
         targets = () if message.retain else self._plan.targets(topic)
         if not targets:
             self._log.debug("forward.unmatched", topic=topic, retain=message.retain)
-            client.ack(message.mid, message.qos)
+            self._ack(client, message.mid, message.qos)
             return
         found = vars(message.properties)
         properties = encode_properties(
@@ -183,8 +198,7 @@ class Forwarder:
             self._dropped(FORWARD_REFUSED, f"{delivery.topic}: the broker refused it: {reason}")
         self._one_done(client, delivery)
 
-    @staticmethod
-    def _one_done(client: paho.Client, delivery: _Delivery) -> None:
+    def _one_done(self, client: paho.Client, delivery: _Delivery) -> None:
         delivery.left -= 1
         if delivery.left == 0:
-            client.ack(delivery.mid, delivery.qos)
+            self._ack(client, delivery.mid, delivery.qos)
