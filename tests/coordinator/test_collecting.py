@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from roost.chassis.effects import Note
 from roost.coordinator.core.effects import (
     DropSpools,
     FetchUpdate,
@@ -86,6 +87,21 @@ def test_strangers_and_duplicates_do_not_count() -> None:
         "c": "missing",
         "(uninvited)": "2 refused",
     }
+
+
+def test_every_update_is_logged_and_counted_when_it_is_judged() -> None:
+    """Whoever watches the log sees who counted and who did not, and why (WIRE-022)."""
+    world = World()
+    world.open(k=2)
+    said = [
+        [(each.event, each.reason) for each in made if isinstance(each, Note)]
+        for made in (world.arrive("a"), world.arrive("a"), world.arrive("b", shapes="x"))
+    ]
+    assert said == [
+        [("update.accepted", None)],
+        [("update.refused", "duplicate")],
+        [("update.refused", "wrong_shape")],
+    ]
 
 
 def test_what_comes_after_the_close_is_late() -> None:

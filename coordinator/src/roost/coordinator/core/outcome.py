@@ -1,5 +1,6 @@
 """What is told about a round: its live state and its outcome."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from roost.chassis.effects import Note, Publish, note
@@ -97,6 +98,24 @@ def in_words(round_: Round) -> str:
     if round_.status is RoundStatus.FAILED:
         return f"failed, {round_.reason}"
     return str(round_.status)
+
+
+def updates_judged(before: Round, after: Round) -> Iterator[Note]:
+    """Yield a log event for each update that one step accepted, and each kind it refused."""
+    for sender, accepted in after.accepted.items():
+        if sender not in before.accepted:
+            yield note(
+                "update.accepted",
+                round_id=after.round_id,
+                participant=sender,
+                num_samples=accepted.num_samples,
+                updates=len(after.accepted),
+                k=after.policy.k,
+            )
+    for name, count in after.refusals.items():
+        if count > before.refusals.get(name, 0):
+            said = after.last_refusal
+            yield note("update.refused", "warning", name, round_id=after.round_id, last=said)
 
 
 def wide_event(round_: Round) -> Note:

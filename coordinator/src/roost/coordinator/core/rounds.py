@@ -11,7 +11,13 @@ from roost.coordinator.core.events import RoundEvent
 from roost.coordinator.core.facts import Facts, Keep
 from roost.coordinator.core.judge import Judged
 from roost.coordinator.core.ledger import show_running
-from roost.coordinator.core.outcome import in_words, tell_outcome, tell_state, wide_event
+from roost.coordinator.core.outcome import (
+    in_words,
+    tell_outcome,
+    tell_state,
+    updates_judged,
+    wide_event,
+)
 from roost.coordinator.core.state import Past, Publication, Round
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.topics import MODEL, ROUND_COMPLETE, ROUND_STATE
@@ -82,6 +88,8 @@ def take_over(draft: Draft, before: Round | None, judged: Judged, at: float, kee
     if after == before:
         return
     draft.put("round", after.round_id, after)
+    if before is not None:
+        draft.emit(*updates_judged(before, after))
     draft.emit(tell_state(after, at, keep.expiry_s))
     if after.status.final and (before is None or not before.status.final):
         _finish(draft, after, at, keep)
