@@ -48,6 +48,21 @@ def test_it_subscribes_to_what_it_understands() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (b'"k_of_n":1', "the field 'k_of_n' is there twice"),
+        (b'"more":' + b"[" * 80 + b"]" * 80, "nested deeper than 64"),
+    ],
+)
+def test_a_start_that_the_manager_refuses_is_refused(bench: Bench, more: bytes, why: str) -> None:
+    """Otherwise the round would wait for tasks that nobody launches (BIND-010)."""
+    payload = start("r", ("a",), 1)
+    event = said(bench, "fl/rounds/start", payload[:-1] + b"," + more + b"}")
+    assert isinstance(event, RoundUnreadable)
+    assert why in event.detail
+
+
 def test_a_start_is_read(bench: Bench) -> None:
     """With its text and the digest of its bytes."""
     payload = start("r", ("a",), 1)

@@ -45,6 +45,17 @@ def test_an_impossible_policy_fails_at_once(order: dict[str, Any], says: str) ->
     assert not world.timers
 
 
+def test_ids_too_long_for_a_task_fail_at_once() -> None:
+    """The manager could make no task id of them (ROUND-002)."""
+    world = World()
+    world.connect()
+    long_id = ":".join(["r" * 60] * 3)
+    world.order(long_id, who=("a" * 20,), k=1)
+    outcome = world.outcome(long_id)
+    assert (outcome.outcome, outcome.reason) == (RoundStatus.FAILED, "bad_policy")
+    assert "203 letters, 200 are allowed" in (outcome.message or "")
+
+
 def test_an_unreadable_start_fails_its_round() -> None:
     """Its sender finds the reason on the outcome (ROUND-004)."""
     world = World()

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from roost.chassis.received import Received
 from roost.coordinator.adapters.spool import Spool
+from roost.coordinator.adapters.strict import check_strict
 from roost.coordinator.core.events import (
     ExperimentOrdered,
     ExperimentStopOrdered,
@@ -134,6 +135,7 @@ def _round_start(received: Received, at: float) -> RoundOrdered | RoundUnreadabl
     payload, sha256 = received.payload, _sha256(received.payload)
     try:
         start = RoundStart.decode(payload)
+        check_strict(payload)
     except Refused as error:
         round_id = _readable_id(payload)
         if round_id is None:

@@ -29,7 +29,7 @@ def ordered(draft: Draft, event: ExperimentOrdered, keep: Keep) -> None:
         ExperimentStatus.RUNNING,
         order.model_uri,
     )
-    problem = policy_problem(order)
+    problem = policy_problem(order, one.round_of(experiment, order.rounds))
     if problem is not None:
         detail = f"experiment '{order.experiment_id}': {problem}"
         count_refusal(draft, BAD_EXPERIMENT, detail)

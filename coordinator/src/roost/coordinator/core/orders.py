@@ -24,7 +24,7 @@ def round_ordered(draft: Draft, event: RoundOrdered, keep: Keep) -> None:
         return
     policy, status = Policy.of(start), RoundStatus.PREPARING
     round_ = Round(start.round_id, event.sha256, start.model_uri, policy, status, at)
-    problem = policy_problem(start)
+    problem = policy_problem(start, start.round_id)
     if problem is not None:
         judged = one.reject(round_, BAD_POLICY, problem, at)
     else:
