@@ -42,9 +42,12 @@ def compare(case: Case, *, as_json: bool = False) -> None:
     seed = reference.derived_seed(IDS["ROUND_ID"], IDS["PROPLET_ID"])
     expected = reference.train(layers, reference.prepare(x), y, case.hyperparams, seed)
     assert outcome.update["num_samples"] == case.count
+    # float32 rounds in proportion to the numbers it adds: the tolerance follows the largest one.
+    largest = max(float(abs(array).max()) for w in expected.layers for array in (w.weight, w.bias))
+    allowed = TOLERANCE * max(1.0, largest)
     for got, want in zip(outcome.layers, expected.layers, strict=True):
-        np.testing.assert_allclose(got.weight, want.weight, rtol=TOLERANCE, atol=TOLERANCE)
-        np.testing.assert_allclose(got.bias, want.bias, rtol=TOLERANCE, atol=TOLERANCE)
+        np.testing.assert_allclose(got.weight, want.weight, rtol=0, atol=allowed)
+        np.testing.assert_allclose(got.bias, want.bias, rtol=0, atol=allowed)
     for event, metrics in zip(outcome.events, expected.history, strict=True):
         assert event["loss"] == pytest.approx(metrics.loss, rel=TOLERANCE, abs=TOLERANCE)
         # Scores that tie to within rounding may fall either way.
