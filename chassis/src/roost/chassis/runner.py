@@ -8,7 +8,6 @@ commit the broker sends the messages again, after it the outbox holds what is le
 
 import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from roost.chassis.core import Connected, Core, Decision, Disconnected, Key, Started, TimerFired
@@ -20,6 +19,7 @@ from roost.chassis.ports import SessionPort
 from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.chassis.store import Store
+from roost.chassis.turn import Happened, Message, Performed, Stop, Turn
 from roost.wire.refusal import Refused
 
 GROUP: Final = 64
@@ -33,50 +33,6 @@ Decode: TypeAlias = Callable[[Received, float], Any]
 """Turns a message and its time into an event, or None for none; raises Refused."""
 Performer: TypeAlias = Callable[[Any], Iterable[Any] | None]
 """Carries one service effect out and returns the events that come of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    received: Received
-    token: Token
-
-
-@dataclass(frozen=True, slots=True)
-class _Happened:
-    event: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Performed:
-    entry: int
-    events: tuple[Any, ...] = ()
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one group of events changes."""
-
-    puts: dict[Key, Any] = field(default_factory=dict)
-    effects: list[Any] = field(default_factory=list)
-    timers: dict[str, float | None] = field(default_factory=dict)
-    set_aside: list[tuple[float, str, str]] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
-    republish: bool = False
-
-    @property
-    def durable(self) -> bool:
-        return bool(
-            self.puts
-            or self.timers
-            or self.set_aside
-            or any(not isinstance(effect, Publish) or effect.durable for effect in self.effects)
-        )
 
 
 class States:
@@ -159,11 +115,11 @@ class Runner:
 
     def post(self, event: Any) -> None:
         """Hand an event in, from any thread."""
-        self._queue.put(_Happened(event))
+        self._queue.put(Happened(event))
 
     def stop(self) -> None:
         """Let ``run`` end after the turn it is in, from any thread."""
-        self._queue.put(_Stop())
+        self._queue.put(Stop())
 
     @property
     def waiting(self) -> int:
@@ -171,7 +127,7 @@ class Runner:
         return self._queue.qsize()
 
     def _receive(self, received: Received, token: Token) -> None:
-        self._queue.put(_Message(received, token))
+        self._queue.put(Message(received, token))
 
     def run(self) -> None:
         """Load what is there, do what is left, then take turns until ``stop``.
@@ -183,7 +139,7 @@ class Runner:
             self._states.put(key, state)
         self._timers = self._store.timers()
         left = self._store.outbox()
-        self._turn([_Happened(Started(self._clock()))])
+        self._turn([Happened(Started(self._clock()))])
         self._perform([(entry.id, entry.effect) for entry in left])
         while not self._stopping:
             items = self._take()
@@ -217,7 +173,7 @@ class Runner:
         return bool(self._timers) and min(self._timers.values()) <= self._clock()
 
     def _turn(self, items: Sequence[Any]) -> None:
-        turn = _Turn()
+        turn = Turn()
         for item in items:
             self._take_in(item, turn)
         self._fire_timers(turn)
@@ -229,25 +185,25 @@ class Runner:
         self._perform(entries)
         self._metrics.queue.set(self._queue.qsize())
 
-    def _take_in(self, item: Any, turn: _Turn) -> None:
+    def _take_in(self, item: Any, turn: Turn) -> None:
         match item:
-            case _Message(received, token):
+            case Message(received, token):
                 turn.tokens.append(token)
                 event = self._decoded(received)
                 if event is not None:
                     self._handle(event, turn)
-            case _Happened(event):
+            case Happened(event):
                 if isinstance(event, Connected):
                     turn.republish = True
                 self._metrics.connected.set(self._session.connected)
                 self._handle(event, turn)
-            case _Performed(entry, events, problem):
+            case Performed(entry, events, problem):
                 self._done.append(entry)
                 if problem is not None:
                     self._note(note("effect.failed", "error", "effect", problem=problem))
                 for event in events:
                     self._handle(event, turn)
-            case _Stop():
+            case Stop():
                 self._stopping = True
 
     def _decoded(self, received: Received) -> Any:
@@ -267,7 +223,7 @@ class Runner:
         self._metrics.messages.labels("accepted").inc()
         return event
 
-    def _handle(self, event: Any, turn: _Turn) -> None:
+    def _handle(self, event: Any, turn: Turn) -> None:
         try:
             decision = self._core.handle(event, self._states)
         except Exception as error:  # noqa: BLE001 - a core that raises must not loop
@@ -278,7 +234,7 @@ class Runner:
             return
         self._apply(decision, turn)
 
-    def _apply(self, decision: Decision, turn: _Turn) -> None:
+    def _apply(self, decision: Decision, turn: Turn) -> None:
         for key, state in decision.puts.items():
             self._states.put(key, state)
             if key[0] not in self._core.volatile:
@@ -296,7 +252,7 @@ class Runner:
                 case _:
                     turn.effects.append(effect)
 
-    def _fire_timers(self, turn: _Turn) -> None:
+    def _fire_timers(self, turn: Turn) -> None:
         now = self._clock()
         due = sorted((at, key) for key, at in self._timers.items() if at <= now)
         for _, key in due:
@@ -304,7 +260,7 @@ class Runner:
             turn.timers[key] = None
             self._handle(TimerFired(now, key), turn)
 
-    def _commit(self, turn: _Turn) -> list[tuple[int | None, Any]]:
+    def _commit(self, turn: Turn) -> list[tuple[int | None, Any]]:
         """Store the turn and return its effects with their outbox entries."""
         if not turn.durable:
             return [(None, effect) for effect in turn.effects]
@@ -349,22 +305,22 @@ class Runner:
                 self._lanes.submit(effect.lane, self._job(entry, effect))
 
     def _published(self, entry: int) -> Callable[[str | None], None]:
-        return lambda problem: self._queue.put(_Performed(entry, (), problem))
+        return lambda problem: self._queue.put(Performed(entry, (), problem))
 
     def _job(self, entry: int, effect: Any) -> Callable[[], None]:
         return lambda: self._queue.put(self._perform_one(entry, effect))
 
-    def _perform_one(self, entry: int, effect: Any) -> _Performed:
+    def _perform_one(self, entry: int, effect: Any) -> Performed:
         performer = self._performers[type(effect)]
         problem = ""
         for attempt in range(_PERFORM_TRIES):
             try:
-                return _Performed(entry, tuple(performer(effect) or ()))
+                return Performed(entry, tuple(performer(effect) or ()))
             except Exception as error:  # noqa: BLE001 - tried again, then reported
                 problem = f"{type(effect).__name__}: {error!r}"
                 self._log.warning("effect.raised", problem=problem, attempt=attempt)
                 self._pause(2.0**attempt / 2)
-        return _Performed(entry, (), problem)
+        return Performed(entry, (), problem)
 
     def _note(self, note_: Note) -> None:
         self._metrics.events.labels(note_.event, note_.reason or "").inc()

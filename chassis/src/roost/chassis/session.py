@@ -6,23 +6,23 @@ lets owners publish their retained topics again. All callbacks run on paho's net
 """
 
 import random
-import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from roost.chassis.acks import AckOrder
+from roost.chassis.client import make_client, session_expiry
 from roost.chassis.effects import Publish
 from roost.chassis.logs import get_logger
+from roost.chassis.packets import packet_bytes, publish_properties, received_from
 from roost.chassis.received import Received
 from roost.chassis.settings import BrokerSettings
 from roost.wire.topic import matches
@@ -30,8 +30,6 @@ from roost.wire.topic import matches
 SESSION_EXPIRY_S: Final = 86_400
 MIN_BACKOFF_S: Final = (0.1, 0.5)
 MAX_BACKOFF_S: Final = (15.0, 30.0)
-# A PUBLISH carries at most this much beside topic, payload, content type and user properties.
-PACKET_OVERHEAD: Final = 64
 _TAKEN_OVER: Final = 142
 _FILTERS_A_PACKET: Final = 64
 # Mosquitto 2.0 closes a connection that is taken over without a word. Two processes with one
@@ -101,37 +99,20 @@ class Session:
     def _make_client(
         self, client_id: str, rng: random.Random, will: Publish | None, username: str | None
     ) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=paho.MQTTv5,
-            manual_ack=True,
-        )
         settings = self._settings
-        username = username or settings.username
-        if username is not None:
-            secret = settings.password
-            client.username_pw_set(username, secret.get_secret_value() if secret else None)
-        if settings.tls:
-            client.tls_set(
-                ca_certs=str(settings.ca_file) if settings.ca_file else None,
-                certfile=str(settings.cert_file) if settings.cert_file else None,
-                keyfile=str(settings.key_file) if settings.key_file else None,
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
-            )
+        client = make_client(settings, client_id, username=username or settings.username)
         if will is not None:
             client.will_set(
                 self._prefix + will.topic,
                 will.payload,
                 qos=1,
                 retain=will.retain,
-                properties=_properties(will, PacketTypes.WILLMESSAGE),
+                properties=publish_properties(will, PacketTypes.WILLMESSAGE),
             )
         client.reconnect_delay_set(
             rng.uniform(*MIN_BACKOFF_S),  # type: ignore[arg-type] # seconds; fractions work
             rng.uniform(*MAX_BACKOFF_S),  # type: ignore[arg-type]
         )
-        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -142,14 +123,12 @@ class Session:
 
     def start(self) -> None:
         """Open the connection, and keep it open until ``stop``."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = 0 if self._clean else SESSION_EXPIRY_S
         self._client.connect_async(
             self._settings.host,
             self._settings.port,
             keepalive=self._settings.keepalive_s,
             clean_start=self._clean,
-            properties=properties,
+            properties=session_expiry(0 if self._clean else SESSION_EXPIRY_S),
         )
         self._client.loop_start()
 
@@ -232,7 +211,7 @@ class Session:
             message.payload,
             qos=1,
             retain=message.retain,
-            properties=_properties(message, PacketTypes.PUBLISH),
+            properties=publish_properties(message, PacketTypes.PUBLISH),
         )
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
             self._finish(done, f"{message.topic}: {paho.error_string(info.rc)}")
@@ -315,7 +294,7 @@ class Session:
         token = Token(self.generation, message.mid, message.qos)
         if token.qos:
             self._acks.came(token.mid)
-        received = _received(message, self._prefix)
+        received = received_from(message, self._prefix)
         handler = None if received is None else self._handler(received.topic)
         if received is None or handler is None:
             self.ack(token)
@@ -366,13 +345,6 @@ class Session:
 _PASSING_REASONS: Final = frozenset({136, 137, 151, 159, 3})
 
 
-def _send_at_once(_client: paho.Client, _userdata: Any, sock: Any) -> None:
-    """Turn Nagle's algorithm off: with delayed ACKs it costs 40 ms for every small message."""
-    raw = sock if isinstance(sock, socket.socket) else None
-    if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def several(topic_filters: str | Sequence[str]) -> Sequence[str]:
     """Return filters as a sequence, also a single one."""
     return [topic_filters] if isinstance(topic_filters, str) else topic_filters
@@ -380,55 +352,3 @@ def several(topic_filters: str | Sequence[str]) -> Sequence[str]:
 
 def _ignore(_problem: str | None) -> None:
     """Nobody waits for this acknowledgement."""
-
-
-def packet_bytes(prefix: str, message: Publish) -> int:
-    """Return an upper bound of a PUBLISH packet's size in bytes."""
-    properties = sum(
-        len(name.encode()) + len(value.encode()) + 5 for name, value in message.properties
-    )
-    return (
-        len(prefix.encode())
-        + len(message.topic.encode())
-        + len(message.payload)
-        + len((message.content_type or "").encode())
-        + len(message.correlation or b"")
-        + properties
-        + PACKET_OVERHEAD
-    )
-
-
-def _properties(message: Publish, packet: int) -> Properties | None:
-    values: Mapping[str, Any] = {
-        "ContentType": message.content_type,
-        "CorrelationData": message.correlation,
-        "MessageExpiryInterval": None
-        if message.expiry_s is None
-        else max(1, int(message.expiry_s)),
-        "UserProperty": list(message.properties) or None,
-    }
-    given = {name: value for name, value in values.items() if value is not None}
-    if not given:
-        return None
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    for name, value in given.items():
-        setattr(properties, name, value)
-    return properties
-
-
-def _received(message: paho.MQTTMessage, prefix: str) -> Received | None:
-    topic = message.topic
-    if not topic.startswith(prefix):
-        return None
-    properties = message.properties
-    response = getattr(properties, "ResponseTopic", None)
-    return Received(
-        topic=topic[len(prefix) :],
-        payload=bytes(message.payload),
-        retain=message.retain,
-        content_type=getattr(properties, "ContentType", None),
-        properties=tuple(getattr(properties, "UserProperty", ())),
-        correlation=getattr(properties, "CorrelationData", None),
-        response_topic=response.removeprefix(prefix) if response else None,
-        expiry_s=getattr(properties, "MessageExpiryInterval", None),
-    )

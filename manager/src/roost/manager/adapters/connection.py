@@ -5,20 +5,18 @@ client that lived on would send it too, which doubles it.
 """
 
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY, socket
 from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
+from roost.chassis.client import make_client, session_expiry
 from roost.chassis.logs import get_logger
 from roost.chassis.settings import BrokerSettings
 
@@ -188,35 +186,22 @@ class Connection:
         return accepted
 
     def _open(self, client: paho.Client) -> None:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
         client.connect(
             self._settings.host,
             self._settings.port,
             keepalive=self._settings.keepalive_s,
             clean_start=False,
-            properties=properties,
+            properties=session_expiry(SESSION_EXPIRY_S),
         )
 
     def _make_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            protocol=paho.MQTTv5,
-            manual_ack=True,
-            reconnect_on_failure=False,
+        client = make_client(
+            self._settings,
+            self._client_id,
+            username=self._login.username,
+            password=self._login.password,
+            reconnects=False,
         )
-        settings, login = self._settings, self._login
-        if login.username is not None:
-            client.username_pw_set(login.username, login.password)
-        if settings.tls:
-            client.tls_set(
-                ca_certs=str(settings.ca_file) if settings.ca_file else None,
-                certfile=str(settings.cert_file) if settings.cert_file else None,
-                keyfile=str(settings.key_file) if settings.key_file else None,
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
-            )
-        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._traffic.on_message
@@ -272,9 +257,3 @@ class Connection:
         with self._answered:
             self._answers[mid] = problem
             self._answered.notify_all()
-
-
-def _send_at_once(_client: paho.Client, _userdata: Any, opened: Any) -> None:
-    """Turn Nagle's algorithm off: an acknowledgement must not wait for more to say."""
-    if isinstance(opened, socket) and opened.family in (AF_INET, AF_INET6):
-        opened.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from roost.chassis.effects import Publish
 from roost.chassis.errors import FetchTimeout
-from roost.chassis.session import Session, packet_bytes
+from roost.chassis.packets import packet_bytes
+from roost.chassis.session import Session
 from roost.chassis.transfer import Fetcher, send_all
 from roost.proplet.errors import OutputRefused
 
