@@ -43,7 +43,9 @@ class Reader:
     def code(self, name: str) -> str:
         """Return a block as printed, with this test's port."""
         blocks = {found["name"]: found["code"] for found in BLOCK.finditer(README.read_text())}
-        text = blocks[name].replace("1883", str(self.port))
+        text = (
+            blocks[name].replace("mqtt://host", "mqtt://127.0.0.1").replace("1883", str(self.port))
+        )
         return re.sub(
             r"^make (demo|up)$", rf'make \1 ARGS="--port {self.port}"', text, flags=re.MULTILINE
         )
@@ -74,7 +76,7 @@ class Reader:
         log = self.home / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {self.code(name).strip()}"],
+                ["bash", "-c", self.code(name)],
                 cwd=self.home,
                 env=self.environment,
                 stdout=out,
@@ -148,6 +150,9 @@ def test_the_readme_from_top_to_bottom(reader: Reader) -> None:
     assert "'layers.0.weight': (32, 64)" in reader.run("own model")
     assert '"w":[0.12,-0.05,1.01]' in reader.run("own guest").replace(" ", "")
     assert '"words":6' in reader.run("word count")
+    reader.run("board setup")
+    reader.await_text(reader.start("board"), "broker.connected")
+    assert "board-1" in reader.run("proplets")
 
 
 @pytest.mark.slow

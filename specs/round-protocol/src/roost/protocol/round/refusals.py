@@ -43,9 +43,6 @@ VERSION_GAP: Final = Refusal(342, "version_gap", "Publish the next version.")
 WRONG_DIGEST: Final = Refusal(343, "wrong_digest", "Publish again what the digest was made of.")
 WRONG_PARENT: Final = Refusal(344, "wrong_parent", "Name a version that the index lists.")
 UNKNOWN_VERSION: Final = Refusal(345, "unknown_version", "Name a version that the index lists.")
-LINEAGE_LOST: Final = Refusal(
-    346, "lineage_lost", "Adopt the index with ROOST_ADOPT_INDEX=true, or use a new model name."
-)
 
 ROUND_REFUSALS: Final = (
     ROUND_REUSED,
@@ -76,5 +73,4 @@ ROUND_REFUSALS: Final = (
     WRONG_DIGEST,
     WRONG_PARENT,
     UNKNOWN_VERSION,
-    LINEAGE_LOST,
 )
