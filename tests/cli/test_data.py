@@ -173,6 +173,37 @@ def test_roost_data_import(roost: Callable[..., Answer], tmp_path: Path, state: 
     assert np.load(state.mount("p", "own") / "x.npy").tolist() == [[1, 2], [3, 4]]
 
 
+def test_data_is_replaced_only_on_request(
+    roost: Callable[..., Answer], tmp_path: Path, state: StateDir
+) -> None:
+    """Neither an import nor the digits overwrite what is there; both tell how."""
+    file = write(tmp_path, "a,b,y\n1,2,0\n3,4,1\n")
+    at = ["--state", state.root]
+    args = ["data", "import", file, "--label", "y", "--proplet", "proplet-1", *at]
+    first = roost(*args)
+    assert (first.code, first.err) == (0, "")
+    for again in (args, ["data", "digits", "--proplets", 2, *at]):
+        answer = roost(*again)
+        assert answer.code == 2
+        assert "proplet-1 has data in 'train' already; --replace overwrites it" in answer.err
+        assert len(np.load(state.mount("proplet-1", "train") / "y.npy")) == 2
+    assert roost("data", "digits", "--proplets", 2, "--replace", *at).code == 0
+    assert len(np.load(state.mount("proplet-1", "train") / "y.npy")) > 2
+
+
+def test_a_slip_of_the_pen_is_told_and_gets_no_digits(
+    roost: Callable[..., Answer], tmp_path: Path, state: StateDir
+) -> None:
+    """A folder that no proplet of this Roost has."""
+    file = write(tmp_path, "a,b,y\n1,2,0\n3,4,1\n")
+    at = ["--state", state.root]
+    answer = roost("data", "import", file, "--label", "y", "--proplet", "porplet-1", *at)
+    assert answer.code == 0
+    assert "has no porplet-1 yet" in answer.err
+    rows = roost("data", "digits", "--json", *at).json
+    assert [row["proplet"] for row in rows] == [f"proplet-{n}" for n in range(1, 6)]
+
+
 def test_a_missing_csv_is_a_usage_problem(roost: Callable[..., Answer]) -> None:
     """Exit code 2, in JSON as well."""
     answer = roost("data", "import", "no.csv", "--label", "y", "--proplet", "p", "--json")

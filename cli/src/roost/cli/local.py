@@ -60,7 +60,7 @@ class LocalRoost:
         last = state.read_instance()
         number = proplets
         if number is None:
-            number = last.proplets if last else len(state.proplet_names()) or DEFAULT_PROPLETS
+            number = last.proplets if last else state.proplet_count() or DEFAULT_PROPLETS
         if port is None:
             port = last.port if last and last.kind != "external" else DEFAULT_PORT
         names = tuple(f"proplet-{n}" for n in range(1, number + 1))

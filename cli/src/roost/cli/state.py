@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from pathlib import Path
 from roost.cli.errors import UsageProblem
 
 __all__ = ["Instance", "StateDir"]
+
+#: 100 is as many as `roost up` runs.
+_NUMBERED = re.compile(r"proplet-([1-9][0-9]?|100)")
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,30 @@ class StateDir:
         if not folder.is_dir():
             return []
         return sorted((p.name for p in folder.iterdir() if p.is_dir()), key=_numeric)
+
+    def proplet_count(self) -> int:
+        """How many proplets `roost up` runs here: the number of the last proplet-N; 0 for none.
+
+        Folders of other names are not counted: somebody else's proplets, or slips of the pen.
+        """
+        instance = self.read_instance()
+        numbers = [int(m[1]) for name in self.proplet_names() if (m := _NUMBERED.fullmatch(name))]
+        return max(numbers, default=0) if instance is None else instance.proplets
+
+    def known_proplets(self) -> list[str]:
+        """The proplets that have run here, or that `roost up` would run."""
+        numbered = [f"proplet-{n}" for n in range(1, self.proplet_count() + 1)]
+        others = [name for name in self.proplet_names() if (self.proplet(name) / "state").is_dir()]
+        return sorted({*numbered, *others}, key=_numeric)
+
+    def may_come(self, proplet: str) -> bool:
+        """Whether the first `roost up` of this folder will run `proplet` once it has data."""
+        return self.read_instance() is None and _NUMBERED.fullmatch(proplet) is not None
+
+    def has_data(self, proplet: str, mount: str) -> bool:
+        """Whether a data folder of `proplet` has anything in it."""
+        folder = self.mount(proplet, mount)
+        return folder.is_dir() and any(folder.iterdir())
 
     def read_instance(self) -> Instance | None:
         """The last instance of this folder, running or not; None if there was none."""
