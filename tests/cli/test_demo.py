@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from roost.cli.architectures import accuracy
-from roost.cli.broker import find_mosquitto
+from roost.cli.broker import BrokerPlan, find_mosquitto
+from roost.cli.demo_run import choose_port
+from roost.cli.output import Output
 from roost.cli.ports import free_port, is_open
-from roost.cli.state import StateDir
+from roost.cli.state import Instance, StateDir
+from roost.cli.welcome import first_steps
 from roost.protocol.round.model import parse_model
 
 from .conftest import BROKERS, Answer, start, up
@@ -224,3 +228,29 @@ def test_ctrl_c_ends_the_demo_and_all_it_started_and_the_next_one_goes_on(
     assert "An earlier demo was interrupted; it goes on." in out
     assert "round  3 of 15" not in out
     assert "round 15 of 15" in out
+
+
+def test_what_follows_names_the_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command that is printed works as it stands, whichever folder was chosen."""
+    monkeypatch.chdir(tmp_path)
+    plan = BrokerPlan("embedded", "mqtt://127.0.0.1:1", "127.0.0.1", 1, (), "")
+    found = {"image": "blob:a/b", "proplets": ["proplet-1"], "model": None, "round_id": "r-1"}
+    for folder, option in (("my own", " --state 'my own'"), (".roost", "")):
+        text = "\n".join(first_steps(plan, found, StateDir.at(folder)))
+        assert f"round start{option}\n" in text
+        assert f"data digits --proplets 1{option}\n" in text
+
+
+def test_a_taken_port_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who has it, and which one the demo takes instead."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        state = StateDir.at(tmp_path)
+        state.write_instance(Instance(1, f"mqtt://127.0.0.1:{port}", "mosquitto", port, 5))
+        chosen = choose_port(Output(), state)
+    said = capfd.readouterr().err
+    assert chosen != port
+    assert f"Port {port} is in use by pid {os.getpid()}" in said
+    assert f"this demo uses {chosen}, and `roost up` will too" in said

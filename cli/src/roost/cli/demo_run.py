@@ -10,6 +10,7 @@ import numpy as np
 from roost.cli.architectures import accuracy
 from roost.cli.background import running_roost
 from roost.cli.broker import BrokerPlan, parse_url
+from roost.cli.broker.embedded import LACKS
 from roost.cli.digits import Split
 from roost.cli.digits_data import MOUNT, TEST_SPLIT, deal_digits
 from roost.cli.errors import CliError, UsageProblem
@@ -18,10 +19,10 @@ from roost.cli.local import DEFAULT_PORT
 from roost.cli.models import find_version, fresh_model, publish_first
 from roost.cli.orders import fresh_id
 from roost.cli.output import Output
-from roost.cli.ports import free_port, is_open
+from roost.cli.ports import free_port, holder_of, is_open
 from roost.cli.state import StateDir
 from roost.cli.views import model_index
-from roost.cli.welcome import MLP_HYPERPARAMS, first_steps, own_name
+from roost.cli.welcome import MLP_HYPERPARAMS, first_steps, own_name, state_option
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round.messages import (
     DEFAULT_MODEL_NAME,
@@ -33,7 +34,7 @@ from roost.protocol.round.messages import (
 from roost.protocol.round.model import parse_model
 from roost.protocol.round.topics import EXPERIMENT_START, EXPERIMENT_STATE
 
-__all__ = ["ROUNDS", "TARGET", "run_demo"]
+__all__ = ["ROUNDS", "TARGET", "choose_port", "run_demo"]
 
 ROUNDS = 15
 TARGET = 0.95
@@ -68,16 +69,18 @@ def run_demo(out: Output, state: StateDir, *, rounds: int, port: int | None, bro
         )
     test = _prepare_data(out, state)
     options = ["--proplets", str(PROPLETS), "--broker", broker]
-    with running_roost(state, "--port", str(port or _choose_port(state)), *options) as roost:
+    with running_roost(state, "--port", str(port or choose_port(out, state)), *options) as roost:
         roost.on_ended = lambda event: out.note(_ended(event, state))
         out.status("starting broker, manager, model server, coordinator and five proplets …")
         found = roost.ready(state)
         plan = _plan(state)
         out.line(f"Everything runs ({plan.kind} broker on port {plan.port}; logs in {state.logs}).")
+        if plan.about:
+            out.line(plan.about)
         with Wire.connect(plan.url) as wire:
             _prepare_model(out, wire)
             last = _learn(out, wire, test, _course(out, wire, rounds, found))
-    return _conclude(out, plan, found, last)
+    return _conclude(out, state, plan, found, last)
 
 
 def _prepare_data(out: Output, state: StateDir) -> Split:
@@ -98,13 +101,16 @@ def _prepare_data(out: Output, state: StateDir) -> Split:
     return Split(np.load(held_back / "x.npy"), np.load(held_back / "y.npy"))
 
 
-def _choose_port(state: StateDir) -> int:
-    """The port used last, the usual one, or else a free one."""
+def choose_port(out: Output, state: StateDir) -> int:
+    """The port used last, the usual one, or else a free one; says so if it is another."""
     last = state.read_instance()
-    for port in (last.port if last and last.kind != "external" else DEFAULT_PORT, DEFAULT_PORT):
-        if not is_open("127.0.0.1", port):
-            return port
-    return free_port()
+    wanted = last.port if last and last.kind != "external" else DEFAULT_PORT
+    if not is_open("127.0.0.1", wanted):
+        return wanted
+    port = DEFAULT_PORT if not is_open("127.0.0.1", DEFAULT_PORT) else free_port()
+    who = holder_of(wanted) or "another program"
+    out.note(f"Port {wanted} is in use by {who}; this demo uses {port}, and `roost up` will too.")
+    return port
 
 
 def _plan(state: StateDir) -> BrokerPlan:
@@ -112,7 +118,8 @@ def _plan(state: StateDir) -> BrokerPlan:
     instance = state.read_instance()
     assert instance is not None
     _, host, port = parse_url(instance.broker)
-    return BrokerPlan(instance.kind, instance.broker, host, port, (), "")
+    about = f"The embedded broker lacks: {LACKS}." if instance.kind == "embedded" else ""
+    return BrokerPlan(instance.kind, instance.broker, host, port, (), about)
 
 
 def _prepare_model(out: Output, wire: Wire) -> None:
@@ -232,7 +239,11 @@ def _measure(wire: Wire, topic: str, test: Split) -> float:
 
 
 def _conclude(
-    out: Output, plan: BrokerPlan, found: Mapping[str, Any], last: tuple[float, str]
+    out: Output,
+    state: StateDir,
+    plan: BrokerPlan,
+    found: Mapping[str, Any],
+    last: tuple[float, str],
 ) -> int:
     measured, model = last
     good = measured >= TARGET
@@ -241,8 +252,9 @@ def _conclude(
         {"event": "finished", "accuracy": measured, "target": TARGET, "model": model},
         f"\n{measured:.1%} of the test digits are recognised, the goal was {TARGET:.0%}: {verdict}",
     )
-    out.line(f"\nThe state stays. Go on with\n  {own_name()} up\nand then, in another terminal:")
-    for line in first_steps(plan, {**found, "model": model}):
+    go_on = f"{own_name()} up{state_option(state)}"
+    out.line(f"\nThe state stays. Go on with\n  {go_on}\nand then, in another terminal:")
+    for line in first_steps(plan, {**found, "model": model}, state):
         out.line(line)
     return 0 if good else 1
 

@@ -94,7 +94,7 @@ class LocalRoost:
         def on_report(_name: str, found: dict[str, object]) -> None:
             running = f"{_count(found['proplets'])} on {plan.url}"
             head = f"Roost is up: {running}, state in {self.state.root}"
-            lines = [head, *_missing(found, self.state), *first_steps(plan, found)]
+            lines = [head, *_missing(found, self.state), *first_steps(plan, found, self.state)]
             out.result({"event": "ready", **found}, "\n" + "\n".join(lines))
 
         ended_by = Supervisor(

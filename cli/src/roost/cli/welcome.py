@@ -11,10 +11,12 @@ from pathlib import Path
 
 from roost.chassis.settings import BrokerSettings
 from roost.cli.broker import BrokerPlan
+from roost.cli.options import DEFAULT_STATE
+from roost.cli.state import StateDir
 from roost.protocol.round.messages import DEFAULT_MODEL_NAME
 from roost.protocol.round.topics import MODEL, ROUND_START
 
-__all__ = ["MLP_HYPERPARAMS", "first_steps", "own_name", "round_message"]
+__all__ = ["MLP_HYPERPARAMS", "first_steps", "own_name", "round_message", "state_option"]
 
 _EVERYTHING = ROUND_START.template.split("/")[0] + "/#"
 MLP_HYPERPARAMS: Mapping[str, object] = {
@@ -50,14 +52,24 @@ def round_message(
     }
 
 
-def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
+def state_option(state: StateDir) -> str:
+    """` --state …`, as following commands need it; empty for the folder they take by default."""
+    here = Path.cwd()
+    if state.root == here / DEFAULT_STATE:
+        return ""
+    near = state.root.relative_to(here) if state.root.is_relative_to(here) else state.root
+    return f" --state {shlex.quote(str(near))}"
+
+
+def first_steps(plan: BrokerPlan, found: Mapping[str, object], state: StateDir) -> list[str]:
     """Lines to print once everything runs.
 
     Args:
         plan: the broker.
         found: the desk's report: image, proplets, model, round_id.
+        state: the folder of the Roost that runs.
     """
-    roost = own_name()
+    roost, at = own_name(), state_option(state)
     model, proplets = found["model"], found["proplets"]
     assert isinstance(proplets, list)
     to_broker = f"-h {plan.host} -p {plan.port} -V 5"
@@ -72,10 +84,10 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
         "Watch everything that happens:",
         f"  mosquitto_sub {to_broker} -v -t '{prefix}{_EVERYTHING}'",
         "",
-        *(_RUN_ANOTHER if model is not None else _make_first(roost, max(1, len(proplets)))),
+        *(_RUN_ANOTHER if model is not None else _make_first(roost, max(1, len(proplets)), at)),
         f"  mosquitto_pub {to_broker} -q 1 -t {prefix}{ROUND_START.template} -m {text}",
         "or, with a look at its progress:",
-        f"  {roost} round start",
+        f"  {roost} round start{at}",
     ]
     if shutil.which("mosquitto_pub") is None:
         lines.append("(mosquitto_pub and mosquitto_sub come with the package mosquitto-clients.)")
@@ -84,12 +96,12 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object]) -> list[str]:
     return [*lines, ""]
 
 
-def _make_first(roost: str, proplets: int) -> list[str]:
+def _make_first(roost: str, proplets: int, at: str) -> list[str]:
     """How to come to a model, and to data for it."""
     return [
         "There is no model yet, and perhaps no data. Digits, and a network for them:",
-        f"  {roost} data digits --proplets {proplets}",
-        f"  {roost} model init --arch mlp --layers 64,32,10",
+        f"  {roost} data digits --proplets {proplets}{at}",
+        f"  {roost} model init --arch mlp --layers 64,32,10{at}",
         "then this round can run:",
     ]
 
