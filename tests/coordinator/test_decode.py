@@ -24,6 +24,7 @@ from roost.coordinator.core.events import (
     UpdateUnreadable,
 )
 from roost.protocol.round.tensorfile import read_layout
+from roost.protocol.task.messages import Launch, TaskState, TaskStatus
 from roost.wire.refusal import Refused
 
 from .bench import Bench, said
@@ -216,3 +217,32 @@ def test_messagepack_of_another_encoder_is_read(bench: Bench) -> None:
     event = said(bench, "fml/updates", payload, properties=SOURCE)
     assert isinstance(event, UpdateArrived)
     assert event.arrival.num_samples == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "stderr", "detail"),
+    [
+        ("exit_code", "it ended with 2", "at work\nerror: no  key\n\n", "error: no key"),
+        ("exit_code", "it ended with 2", None, "it ended with 2"),
+        ("trap", "it trapped", "panicked", "panicked; it trapped"),
+        ("memory_limit", "it took\nmore", "at work", "it took more"),
+        ("lost", None, None, None),
+        ("internal", "x" * 400, None, "x" * 299 + "…"),
+        (None, "its time was up", None, "its time was up"),
+    ],
+)
+def test_a_failed_task_says_why_in_one_line(
+    bench: Bench, reason: str | None, message: str | None, stderr: str | None, detail: str | None
+) -> None:
+    """The guest's last words, or else the proplet's message (ROUND-032)."""
+    state = TaskState(
+        task_id="r:a",
+        state=TaskStatus.FAILED,
+        reason=reason,
+        message=message,
+        stderr_tail=stderr,
+        launch=Launch(topic="fl/rounds/start", sha256="0" * 64, key="r"),
+    )
+    changed = said(bench, "tasks/r:a/state", state.encode())
+    assert isinstance(changed, TaskChanged)
+    assert changed.fact.detail == detail

@@ -41,7 +41,7 @@ from roost.protocol.round.topics import (
     ROUND_START,
     ROUND_UPDATE,
 )
-from roost.protocol.task.messages import TaskState
+from roost.protocol.task.messages import FailureReason, TaskState
 from roost.protocol.task.topics import PRESENCE
 from roost.protocol.task.topics import STATE as TASK_STATE
 from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
@@ -63,6 +63,9 @@ SOURCE_TOPIC: Final = "source-topic"
 _ROUND_ID: Final = re.compile(
     rb'"round_id"\s*:\s*"(' + ID_PATTERN.encode() + rb"(?::" + ID_PATTERN.encode() + rb')*)"'
 )
+_LONGEST_DETAIL: Final = 300
+# The guest itself says best why it gave up or broke.
+_SAID_BY_GUEST: Final = (FailureReason.EXIT_CODE, FailureReason.TRAP)
 
 Decoder: TypeAlias = Callable[[Received, float], Any]
 
@@ -188,5 +191,20 @@ def _task_state(received: Received, at: float) -> TaskChanged | None:
     if launch is None or launch.topic != ROUND_START.template:
         return None
     participant = state.task_id.removeprefix(launch.key + DERIVED_SEPARATOR)
-    fact = TaskFact(state.task_id, state.state, launch.sha256, state.reason)
+    detail = _detail(state)
+    fact = TaskFact(state.task_id, state.state, launch.sha256, state.reason, detail)
     return TaskChanged(at, launch.key, participant, fact)
+
+
+def _detail(state: TaskState) -> str | None:
+    """Say in one line why a task failed: the guest's last words, or the proplet's message."""
+    if not state.state.final:
+        return None
+    lines = [line for line in (state.stderr_tail or "").splitlines() if line.strip()]
+    said = lines[-1:] if state.reason in _SAID_BY_GUEST else []
+    if not said or state.reason != FailureReason.EXIT_CODE:
+        said.append(state.message or "")
+    line = " ".join("; ".join(filter(None, said)).split())
+    if len(line) > _LONGEST_DETAIL:
+        line = line[: _LONGEST_DETAIL - 1] + "…"
+    return line or None

@@ -9,12 +9,27 @@ from roost.protocol.task.messages import TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class TaskFact:
-    """What is known of a participant's task; not stored, its topic is retained."""
+    """What is known of a participant's task; not stored, its topic is retained.
+
+    Attributes:
+        task_id: Its id.
+        status: Where it stands.
+        start_sha256: Digest of the start that launched it.
+        reason: Name of its failure.
+        detail: The failure in words, one short line.
+    """
 
     task_id: str
     status: TaskStatus
     start_sha256: str
     reason: str | None = None
+    detail: str | None = None
+
+    @property
+    def why(self) -> str:
+        """The failure's name, and what is known beside it."""
+        name = self.reason or str(self.status)
+        return f"{name}: {self.detail}" if self.detail else name
 
 
 @dataclass(frozen=True, slots=True)
