@@ -92,7 +92,60 @@ def test_failures_that_make_k_unreachable_end_the_round_after_two_seconds() -> N
     world.pass_time(0.1)
     outcome = world.outcome()
     assert outcome.reason == "quorum_unreachable"
-    assert outcome.verdicts == {"a": "trap", "b": "expired", "c": "missing"}
+    assert outcome.verdicts == {
+        "a": "trap",
+        "b": "expired",
+        "c": "missing: no task of it is known",
+    }
+
+
+def test_a_failure_says_in_words_what_was_wrong() -> None:
+    """On the state, in the message, and in the verdict (ROUND-016, ROUND-030, ROUND-032)."""
+    world = World()
+    world.open(who=("a", "b", "c", "d", "e"), k=5)
+    said = 'error: HYPERPARAMS: unknown key "epoch".'
+    world.task("a", TaskStatus.FAILED, reason="exit_code", detail=said)
+    assert world.state().failed == {"a": f"exit_code: {said}"}
+    for each in "bcd":
+        world.task(each, TaskStatus.EXPIRED)
+    world.pass_time(2.0)
+    outcome = world.outcome()
+    assert outcome.verdicts["a"] == f"exit_code: {said}"
+    assert outcome.message == (
+        "0 of 5 updates, too few participants are left to send one: "
+        f"a: exit_code: {said}; b: expired; c: expired; and 1 more. "
+        "See the verdicts, then start a new round."
+    )
+
+
+def test_of_many_failures_the_later_ones_are_told_by_name() -> None:
+    """The state is published at every change and must not grow without bounds (ROUND-030)."""
+    world = World()
+    names = [f"p{number}" for number in range(60)]
+    world.open(who=names, k=1)
+    for each in names[:51]:
+        world.task(each, TaskStatus.FAILED, reason="trap", detail="why")
+    assert [world.state().failed[each] for each in names[49:51]] == ["trap: why", "trap"]
+
+
+def test_a_timeout_says_where_each_task_stands() -> None:
+    """In the message and the verdicts (ROUND-017, ROUND-032)."""
+    world = World()
+    world.open(who=("a", "b", "c"), k=2, timeout_s=10.0)
+    world.task("a", TaskStatus.DISPATCHED)
+    world.task("b", TaskStatus.SUCCEEDED)
+    world.task("c", TaskStatus.FAILED, reason="lost")
+    world.pass_time(10.0)
+    outcome = world.outcome()
+    assert outcome.reason == "timed_out"
+    assert outcome.verdicts == {
+        "a": "missing: its task is dispatched",
+        "b": "missing: its task succeeded, but no update came",
+        "c": "lost",
+    }
+    assert (outcome.message or "").startswith(
+        "0 of 2 updates within 10 s; c: lost; a: missing: its task is dispatched; b: missing: "
+    )
 
 
 def test_an_update_on_its_way_saves_the_round() -> None:

@@ -232,3 +232,50 @@ def test_a_started_round_tells_how_far_it_is_when_started_again() -> None:
     world.open(k=1)
     (said,) = [each for each in world.order(k=1) if isinstance(each, Note)]
     assert dict(said.fields)["became"] == "open"
+
+
+def test_a_model_that_is_not_listed_is_named_at_an_early_timeout() -> None:
+    """Nobody is told to give it more time (ROUND-006)."""
+    world = World()
+    world.connect()
+    world.see("a", "b", "c")
+    world.index()
+    world.order(timeout_s=5.0, model_uri="fl/models/global_model_v9")
+    world.pass_time(5.0)
+    outcome = world.outcome()
+    assert outcome.reason == "unknown_model"
+    assert "no index lists fl/models/global_model_v9; the latest are: fl/models/" in (
+        outcome.message or ""
+    )
+    assert outcome.verdicts == dict.fromkeys("abc", "not_asked")
+
+
+def test_an_early_timeout_says_what_a_start_waited_for() -> None:
+    """The broker, the index, presences (ROUND-005)."""
+    world = World()
+    world.order("alone", timeout_s=3.0)
+    world.pass_time(3.0)
+    assert "within 3 s; there is no connection" in (world.outcome("alone").message or "")
+    world.connect()
+    world.see("b")
+    world.order("early", ("a", "b"), timeout_s=1.0)
+    world.pass_time(1.0)
+    said = world.outcome("early")
+    assert said.reason == "timed_out"
+    assert "within 1 s; not seen yet: a; no index came that could list fl/" in (said.message or "")
+    world.disconnect()
+    world.connect()
+    world.index()
+    world.order("listed", ("a", "b"), timeout_s=1.0)
+    world.pass_time(1.0)
+    assert "within 1 s; not seen yet: a. Give" in (world.outcome("listed").message or "")
+
+
+def test_who_was_never_asked_is_not_called_missing() -> None:
+    """A round that never opened blames the culprit alone (ROUND-032)."""
+    world = World()
+    world.open("r", ("a", "b"), k=3)
+    assert world.outcome().verdicts == {"a": "not_asked", "b": "not_asked"}
+    world.pass_time(2.0)
+    world.order("s", ("a", "nobody"), k=1)
+    assert world.outcome("s").verdicts == {"a": "not_asked", "nobody": "unknown_participant"}

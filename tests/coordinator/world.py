@@ -226,11 +226,12 @@ class World:
         round_id: str = "r",
         reason: str | None = None,
         start: str | None = None,
+        detail: str | None = None,
     ) -> list[Any]:
         """Let a task's state arrive."""
         round_ = self.states.get("round", round_id)
         sha256 = start or (round_.start_sha256 if round_ else "other")
-        fact = TaskFact(f"{round_id}:{who}", status, sha256, reason)
+        fact = TaskFact(f"{round_id}:{who}", status, sha256, reason, detail)
         return self.happen(TaskChanged(self.now, round_id, who, fact))
 
     # Looking

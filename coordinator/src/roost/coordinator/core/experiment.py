@@ -107,7 +107,7 @@ def _end(experiment: Experiment, status: ExperimentStatus, message: str | None) 
         experiment_id=ended.experiment_id,
         rounds=ended.completed,
         model=ended.model_uri,
-        message=message,
+        **({"message": message} if message else {}),
     )
     return ended, (ClearTimer(timer_key(ended.experiment_id)), said)
 

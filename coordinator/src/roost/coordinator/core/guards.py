@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from roost.coordinator.core import publishing
 from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.state import Round
+from roost.coordinator.core.tasks import absences, troubles
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import (
     TIMED_OUT,
@@ -21,6 +22,7 @@ PRESENCES_S: Final = 2.0
 INDEX_S: Final = 10.0
 GRACE_S: Final = 2.0
 _SHOWN: Final = 20
+_TOLD: Final = 3
 
 
 class Trigger(StrEnum):
@@ -73,18 +75,28 @@ def _guard_preparing(round_: Round, facts: Facts, at: float) -> Push | None:
     is_listed = facts.index is not None and facts.index.find(round_.model_uri) is not None
     if facts.connected_at is not None and is_listed and not unseen:
         return Push(Trigger.READY)
-    if at >= round_.deadline:
-        return _time_up(round_)
+    time_up = at >= round_.deadline
     if unseen and facts.connected_for(at) >= PRESENCES_S:
         known = _named(sorted(facts.seen))
         message = f"never seen: {_named(unseen)}; known are: {known}"
         return Push(Trigger.IMPOSSIBLE, UNKNOWN_PARTICIPANT, message)
-    if not is_listed and min(facts.connected_for(at), at - round_.started_at) >= INDEX_S:
-        lines = facts.index.models.values() if facts.index else ()
-        known = _named([line.versions[-1].topic for line in lines if line.versions])
-        message = f"no index lists {round_.model_uri}; the latest are: {known}"
-        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, message)
-    return None
+    patient = min(facts.connected_for(at), at - round_.started_at) >= INDEX_S
+    if not is_listed and (patient or (time_up and facts.index is not None)):
+        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, _not_listed(round_, facts))
+    if not time_up:
+        return None
+    if facts.connected_at is None:
+        return _time_up(round_, ["there is no connection to the broker"])
+    awaited = [f"not seen yet: {_named(unseen)}"] if unseen else []
+    return _time_up(round_, awaited if is_listed else [*awaited, _not_listed(round_, facts)])
+
+
+def _not_listed(round_: Round, facts: Facts) -> str:
+    if facts.index is None:
+        return f"no index came that could list {round_.model_uri}: does the model server run?"
+    lines = facts.index.models.values()
+    known = _named([line.versions[-1].topic for line in lines if line.versions])
+    return f"no index lists {round_.model_uri}; the latest are: {known}"
 
 
 def _named(names: list[str]) -> str:
@@ -92,7 +104,13 @@ def _named(names: list[str]) -> str:
     return (", ".join(names[:_SHOWN]) or "none") + more
 
 
-def _guard_open(round_: Round, _facts: Facts, at: float) -> Push | None:
+def _first(told: Mapping[str, str]) -> list[str]:
+    """Return a few of what is known of participants, and how many more there are."""
+    lines = [f"{who}: {what}" for who, what in list(told.items())[:_TOLD]]
+    return [*lines, f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else lines
+
+
+def _guard_open(round_: Round, facts: Facts, at: float) -> Push | None:
     count, policy = len(round_.accepted), round_.policy
     if count >= policy.k:
         return Push(Trigger.QUORUM)
@@ -100,19 +118,21 @@ def _guard_open(round_: Round, _facts: Facts, at: float) -> Push | None:
     if since is not None and at - since >= GRACE_S:
         if count >= policy.fewest:
             return Push(Trigger.SETTLED)
-        message = f"{count} of {policy.k} updates, and too few participants are left to send one"
+        why = "; ".join(_first(troubles(round_)))
+        message = f"{count} of {policy.k} updates, too few participants are left to send one: {why}"
         return Push(Trigger.UNREACHABLE, UNREACHABLE_QUORUM, message)
     if at >= round_.deadline:
-        return Push(Trigger.CUT_OFF) if count >= policy.fewest else _time_up(round_)
+        if count >= policy.fewest:
+            return Push(Trigger.CUT_OFF)
+        return _time_up(round_, _first({**troubles(round_), **absences(round_, facts)}))
     return None
 
 
-def _time_up(round_: Round) -> Push:
+def _time_up(round_: Round, awaited: list[str]) -> Push:
     count, policy = len(round_.accepted), round_.policy
-    message = f"{count} of {policy.k} updates within {policy.timeout_s:g} s"
-    if round_.message:
-        message += f"; {round_.message}"
-    return Push(Trigger.TIME_UP, TIMED_OUT, message)
+    head = f"{count} of {policy.k} updates within {policy.timeout_s:g} s"
+    more = [round_.message] if round_.message else []
+    return Push(Trigger.TIME_UP, TIMED_OUT, "; ".join([head, *more, *awaited]))
 
 
 def _guard_aggregating(round_: Round, _facts: Facts, _at: float) -> Push | None:

@@ -10,6 +10,8 @@ from roost.protocol.round.messages import RoundComplete, RoundState, RoundStatus
 from roost.protocol.round.topics import ROUND_COMPLETE, ROUND_STATE
 
 UNINVITED: Final = "(uninvited)"
+MISSING: Final = "missing"
+NOT_ASKED: Final = "not_asked"
 _MISSING_SHOWN: Final = 50
 _LONGEST_S: Final = 604_800.0
 
@@ -32,12 +34,9 @@ def samples(round_: Round) -> int:
 
 def verdicts(round_: Round) -> dict[str, str]:
     """Return what became of each participant, in the order of the start."""
-    said = {
-        each: "accepted"
-        if each in round_.accepted
-        else round_.refused.get(each) or round_.failed.get(each) or "missing"
-        for each in round_.policy.participants
-    }
+    known = {**round_.absent, **round_.failed, **round_.refused}
+    known |= dict.fromkeys(round_.accepted, "accepted")
+    said = {each: known.get(each, MISSING) for each in round_.policy.participants}
     return {**said, **({UNINVITED: f"{round_.uninvited} refused"} if round_.uninvited else {})}
 
 
@@ -121,20 +120,23 @@ def updates_judged(before: Round, after: Round) -> Iterator[Note]:
 def wide_event(round_: Round) -> Note:
     """Return the one log event of a round that ended."""
     completed = round_.status is RoundStatus.COMPLETED
+    fields = {
+        "round_id": round_.round_id,
+        "base": round_.model_uri,
+        "model": round_.model_topic,
+        "updates": len(round_.accepted),
+        "invited": len(round_.policy.participants),
+        "k": round_.policy.k,
+        "samples": samples(round_),
+        "metrics": metrics(round_),
+        "refusals": dict(round_.refusals),
+        "failed": dict(round_.failed),
+        "seconds": duration(round_),
+        "message": round_.message,
+    }
     return note(
         "round.completed" if completed else "round.failed",
         "info" if completed else "warning",
         round_.reason,
-        round_id=round_.round_id,
-        base=round_.model_uri,
-        model=round_.model_topic,
-        updates=len(round_.accepted),
-        invited=len(round_.policy.participants),
-        k=round_.policy.k,
-        samples=samples(round_),
-        metrics=metrics(round_),
-        refusals=dict(round_.refusals),
-        failed=dict(round_.failed),
-        seconds=duration(round_),
-        message=round_.message,
+        **{name: value for name, value in fields.items() if value not in (None, "", {})},
     )

@@ -54,6 +54,7 @@ from roost.coordinator.core.outcome import metrics
 from roost.coordinator.core.state import Base, Publication, Round
 from roost.coordinator.core.tasks import (
     FIRST_CHECK_S,
+    absences,
     ask_again,
     cancel_running,
     check_timer,
@@ -240,7 +241,7 @@ def _move(round_: Round, push: Push, facts: Facts, at: float) -> Judged:
         raise IllegalTransition(f"{round_.round_id}: {push.trigger!r} while {round_.status}")
     round_ = replace(round_, status=target)
     if push.refusal is not None:
-        message = f"{push.message}. {push.refusal.cure}"
+        message = f"{(push.message or '').rstrip('.')}. {push.refusal.cure}"
         round_ = replace(round_, reason=push.refusal.name, message=message)
     return _ENTER[target](round_, facts, at)
 
@@ -302,7 +303,7 @@ def _enter_completed(round_: Round, facts: Facts, at: float) -> Judged:
 
 def _enter_failed(round_: Round, facts: Facts, at: float) -> Judged:
     round_, effects = _close(round_, facts)
-    return replace(round_, ended_at=at), effects
+    return replace(round_, absent=absences(round_, facts), ended_at=at), effects
 
 
 _ENTER: Final[Mapping[RoundStatus, Callable[[Round, Facts, float], Judged]]] = {

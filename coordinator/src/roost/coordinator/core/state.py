@@ -149,6 +149,7 @@ class Round:
         accepted: Updates that count, by participant.
         refused: Last refusal of each participant that was refused.
         failed: Why a participant's task cannot bring an update.
+        absent: What is known of those who sent nothing, written when the round fails.
         refusals: How many were refused, by reason.
         uninvited: How many updates came from others.
         last_refusal: For people.
@@ -173,6 +174,7 @@ class Round:
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     uninvited: int = 0
     last_refusal: str | None = None

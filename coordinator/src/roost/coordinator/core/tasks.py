@@ -7,10 +7,10 @@ from roost.chassis.effects import Effect, Publish, SetTimer
 from roost.coordinator.core.events import TaskChanged
 from roost.coordinator.core.facts import Facts, TaskFact
 from roost.coordinator.core.judge import Judged
-from roost.coordinator.core.outcome import missing
+from roost.coordinator.core.outcome import MISSING, NOT_ASKED, missing
 from roost.coordinator.core.state import Round
 from roost.protocol.round.messages import OnTimeout
-from roost.protocol.round.refusals import OTHER_LAUNCH
+from roost.protocol.round.refusals import OTHER_LAUNCH, UNKNOWN_PARTICIPANT
 from roost.protocol.round.topics import ROUND_START
 from roost.protocol.task.messages import CancelTask, TaskStatus
 from roost.protocol.task.topics import CANCEL, RESEND
@@ -19,6 +19,8 @@ FIRST_CHECK_S: Final = 3.0
 LAST_CHECK_S: Final = 30.0
 UPDATE_ON_ITS_WAY_S: Final = 2.0
 _CANCEL_EXPIRY_S: Final = 60.0
+# States are published at every change: of many failures the later ones are told by name alone.
+_TOLD_IN_FULL: Final = 50
 
 
 def check_timer(round_: Round) -> str:
@@ -43,7 +45,8 @@ def take_in(round_: Round, event: TaskChanged) -> Judged:
         # Its update may be on its way still; if it does not come, it is asked for.
         timer = SetTimer(check_timer(round_), event.at + UPDATE_ON_ITS_WAY_S)
         return replace(round_, checks=0), (timer,)
-    return _fail(round_, who, fact.reason or str(fact.status)), ()
+    told = len(round_.failed) < _TOLD_IN_FULL
+    return _fail(round_, who, fact.why if told else fact.reason or str(fact.status)), ()
 
 
 def _fail(round_: Round, who: str, why: str) -> Round:
@@ -84,6 +87,30 @@ def _out(round_: Round, who: str, facts: Facts) -> bool:
     task = facts.tasks.get(who)
     succeeded = task is not None and task.status is TaskStatus.SUCCEEDED
     return who in round_.failed or (who in round_.refused and succeeded)
+
+
+def troubles(round_: Round) -> dict[str, str]:
+    """Return what is known to have gone wrong, by participant, in the order of the start."""
+    known = {**round_.failed, **round_.refused}
+    return {each: known[each] for each in missing(round_) if each in known}
+
+
+def absences(round_: Round, facts: Facts) -> dict[str, str]:
+    """Say of everyone of whom no update and no trouble is known how that stands."""
+    known = troubles(round_)
+    return {each: _absence(round_, each, facts) for each in missing(round_) if each not in known}
+
+
+def _absence(round_: Round, who: str, facts: Facts) -> str:
+    if round_.base is None:
+        culprit = round_.reason == UNKNOWN_PARTICIPANT.name and who not in facts.seen
+        return UNKNOWN_PARTICIPANT.name if culprit else NOT_ASKED
+    task = facts.tasks.get(who)
+    if task is None:
+        return f"{MISSING}: no task of it is known"
+    if task.status is TaskStatus.SUCCEEDED:
+        return f"{MISSING}: its task succeeded, but no update came"
+    return f"{MISSING}: its task is {task.status}"
 
 
 def ask_again(round_: Round, facts: Facts, at: float) -> Judged:

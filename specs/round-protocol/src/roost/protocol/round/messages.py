@@ -81,7 +81,7 @@ class RoundState(Message):
     participants: int = Field(description="how many were invited")
     updates: int = Field(description="how many were accepted")
     missing: tuple[str, ...] = Field(default=(), description="invited, nothing accepted yet")
-    failed: dict[str, str] = Field(default_factory=dict, description="participant: why")
+    failed: dict[str, str] = Field(default_factory=dict, description="participant: name and words")
     refusals: dict[str, int] = Field(default_factory=dict, description="refused, by reason")
     last_refusal: str | None = None
     time_left_s: float | None = Field(default=None, description="seconds when this was written")
@@ -106,7 +106,7 @@ class RoundComplete(Message):
     )
     verdicts: dict[str, str] = Field(
         default_factory=dict,
-        description="per participant: accepted, missing, or what was wrong; "
+        description="per participant: accepted, missing, not_asked, or what was wrong; "
         "'(uninvited)' counts the others",
     )
     duration_s: Seconds = 0.0
