@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 from roost.chassis.errors import StateLocked
 from roost.chassis.health import HealthServer
 from roost.chassis.metrics import Metrics
@@ -49,6 +50,20 @@ def test_bad_settings_name_the_variable(
     assert name in printed
     assert value in printed
     assert cure in printed
+
+
+class _Named(ServiceSettings):
+    some_id: str = Field(description="this service's id")
+
+
+def test_a_setting_that_is_missing_is_named_and_described(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else is printed: the other settings may be secrets."""
+    monkeypatch.setenv("ROOST_USERNAME", "somebody")
+    with pytest.raises(SystemExit, match="2"):
+        load_settings(_Named)
+    assert capsys.readouterr().err == "ROOST_SOME_ID is not set: this service's id\n"
 
 
 def test_a_state_folder_has_one_user(tmp_path: Path) -> None:

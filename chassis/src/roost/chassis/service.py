@@ -116,7 +116,12 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             name = "ROOST_" + "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"{name}: {problem['msg']}, got {problem.get('input')!r}", file=sys.stderr)  # noqa: T201
+            text = f"{name}: {problem['msg']}, got {problem.get('input')!r}"
+            missing = settings.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
+            if problem["type"] == "missing" and missing is not None:
+                # The input would be all the settings there are, secrets among them.
+                text = f"{name} is not set: {missing.description}"
+            print(text, file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_USAGE)
 
 
