@@ -141,6 +141,18 @@ def test_a_missing_image_is_named(bench: Bench) -> None:
     assert bench.outcome(effect).reason is FailureReason.IMAGE_UNAVAILABLE
 
 
+@pytest.mark.parametrize(("left_s", "waited"), [(60.0, "1"), (15.0, "1"), (1.0, "0.8")])
+def test_a_missing_image_is_told_before_the_deadline(
+    bench: Bench, left_s: float, waited: str
+) -> None:
+    """Nobody listens any more afterwards (TASK-040)."""
+    effect = bench.order(guests.NOTHING, left_s=left_s)
+    bench.transport.blobs.clear()
+    message = bench.outcome(effect).message
+    assert message.startswith(f"{effect.spec.image}: no blob")
+    assert message.endswith(f"within {waited} s")
+
+
 def test_an_image_that_is_none_is_refused(bench: Bench) -> None:
     """By the same name as everywhere."""
     assert bench.outcome(bench.order(b"garbage")).reason is FailureReason.IMAGE_REFUSED

@@ -26,6 +26,9 @@ from roost.protocol.task.messages import FailureReason, TaskInput, TaskSpec
 from roost.wire.refusal import Refused
 
 PROGRESS_S: Final = 1.0
+# Time kept back of what is left, so that whoever waits hears what was not there.
+_TO_TELL_S: Final = 2.0
+_TO_TELL_PART: Final = 0.2
 _STOPS_KEPT: Final = 1000
 
 Key = tuple[str, int]
@@ -43,7 +46,7 @@ class Executor:
         mounts: Names the data folders that are there now.
         clock: Seconds, as in the events.
         post: Hands an event to the core at once.
-        timeout_s: How long to wait for an input.
+        timeout_s: How long to wait for an image or an input.
     """
 
     folders: TaskFolders
@@ -108,7 +111,7 @@ class Executor:
         folder = self.folders.attempt(effect.task_id, effect.attempt)
         folder.root.mkdir(parents=True, exist_ok=True)
         mounts = choose(spec.mounts, self.mounts())
-        image = self.images.fetch(spec.image)
+        image = self.images.fetch(spec.image, self._patience_s(effect.until))
         self._fetch_inputs(spec, folder, effect.until)
         remaining = effect.until - self.clock()
         if remaining <= 0:
@@ -126,13 +129,16 @@ class Executor:
     def _progress(self, effect: Execute, found: dict[str, Any]) -> None:
         self.post(GuestProgressed(self.clock(), effect.task_id, effect.attempt, found))
 
+    def _patience_s(self, until: float) -> float:
+        left = max(0.0, until - self.clock())
+        return min(self.timeout_s, left - min(_TO_TELL_S, left * _TO_TELL_PART))
+
     def _fetch_inputs(self, spec: TaskSpec, folder: AttemptFolder, until: float) -> None:
         remove(folder.inputs)
         folder.inputs.mkdir()
         for wanted in spec.inputs:
-            patience = max(0.0, min(self.timeout_s, until - self.clock()))
             try:
-                self._fetch_input(wanted, folder.inputs / wanted.name, patience)
+                self._fetch_input(wanted, folder.inputs / wanted.name, self._patience_s(until))
             except (ChassisError, Refused, ValueError) as error:
                 raise InputUnavailable(f"input '{wanted.name}': {error}") from error
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -62,8 +63,12 @@ class ImageStore:
         default_factory=lambda: tuple(threading.Lock() for _ in range(_LOCKS))
     )
 
-    def fetch(self, reference: str) -> Image:
+    def fetch(self, reference: str, patience_s: float = inf) -> Image:
         """Return the image of a reference, fetching what is not here yet.
+
+        Args:
+            reference: What a task names.
+            patience_s: Wait no longer for a piece of a blob, however long ``timeout_s`` is.
 
         Raises:
             ImageUnavailable: it could not be had.
@@ -72,7 +77,7 @@ class ImageStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._one_at_a_time(reference):
             if reference.startswith("blob:"):
-                return self._blob(reference)
+                return self._blob(reference, min(self.timeout_s, patience_s))
             if reference.startswith("file:"):
                 return self._file(reference)
             return self._oci(parse(reference))
@@ -81,7 +86,7 @@ class ImageStore:
         """Remove what a fetch left that was killed long ago."""
         sweep(self.folder, _FETCHING)
 
-    def _blob(self, reference: str) -> Image:
+    def _blob(self, reference: str, timeout_s: float) -> Image:
         owner, _, sha256 = reference.removeprefix("blob:").partition("/")
         if len(sha256) != hashlib.sha256().digest_size * 2:
             raise ImageRefused(f"'{reference}' is no blob: write blob:owner/sha256")
@@ -90,7 +95,7 @@ class ImageStore:
             return here
         with self._temporary() as path:
             try:
-                self.transport.fetch_blob(owner, sha256, path, self.timeout_s)
+                self.transport.fetch_blob(owner, sha256, path, timeout_s)
             except (ChassisError, Refused, ValueError) as error:
                 raise ImageUnavailable(f"{reference}: {error}") from error
             return self._keep(path, sha256)
