@@ -286,6 +286,15 @@ def test_a_stop_ends_it(phase: Phase, attempt: int) -> None:
     assert told(made) == []
 
 
+@pytest.mark.parametrize("first", [None, held(Phase.RUNNING)])
+def test_a_stop_is_logged_once(first: Held | None) -> None:
+    """However often it is said; that of a later attempt is news."""
+    once = step(first, stop(), ME)
+    again = step(once.held, stop(), ME)
+    later = step(again.held, stop(3), ME)
+    assert [len(reasons(made)) for made in (once, again, later)] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING, Phase.SENDING])
 def test_recorded_without_an_end_is_a_stop(phase: Phase) -> None:
     """The manager knows an end that this proplet does not: it waits for nothing more."""

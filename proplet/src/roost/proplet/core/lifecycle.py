@@ -133,12 +133,15 @@ def _clear_away(held: Held, below: int) -> tuple[Effect, ...]:
 
 def _stop(held: Held, event: StopArrived, _me: Identity) -> Step:
     until = max(held.deadline, event.at + TOMBSTONE_S)
+    said = note("task.stopped", task=held.task_id, attempt=event.attempt, why=event.reason.value)
+    # The manager says it again to every report that crossed the first stop.
+    repeated = held.phase is Phase.STOPPED and held.attempt == event.attempt
     return Step(
         Held(held.task_id, event.attempt, Phase.STOPPED, until),
         (
             *_clear_away(held, event.attempt + 1),
             SetTimer(timer(DEADLINE_TIMER, held.task_id), until),
-            note("task.stopped", task=held.task_id, attempt=event.attempt, why=event.reason.value),
+            *(() if repeated else (said,)),
         ),
     )
 
@@ -210,7 +213,7 @@ def _end_note(held: Held, outcome: Outcome) -> Effect:
         "succeeded" if outcome.reason is None else outcome.reason.value,
         task=held.task_id,
         attempt=held.attempt,
-        why=outcome.message,
+        **({"why": outcome.message} if outcome.message else {}),
         **usage,
     )
 
