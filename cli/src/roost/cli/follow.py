@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from roost.chassis.received import Received
 from roost.cli.errors import CliError, WaitedTooLong
@@ -125,6 +125,7 @@ def round_end(
         CliError: the coordinator refused the order.
     """
     news = _News(wire, f"round {round_id}", answer_s, order=order)
+    told: set[str] = set()
     while True:
         received = news.next()
         if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
@@ -132,14 +133,17 @@ def round_end(
         if state := read(rounds.ROUND_STATE, received, RoundState):
             news.answered = True
             out.status(state_text(state))
+            for who in [who for who in state.failed if who not in told and not state.state.final]:
+                told.add(who)
+                out.note(f"{who} failed: {state.failed[who]}")
             if accepted_only:
                 return state
         elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
             _raise_if_refused(round_id, refused.last_refusal, was_there=received.retain)
 
 
-def state_text(state: RoundState) -> str:
-    """A round's progress in one line."""
+def state_text(state: RoundState, *, message: bool = True) -> str:
+    """A round's progress in one line, with its `message` or without."""
     parts = [
         f"round {state.round_id}: {state.state}",
         f"{state.updates} of {state.participants} updates",
@@ -150,26 +154,33 @@ def state_text(state: RoundState) -> str:
         parts.append("failed: " + _some(tuple(state.failed)))
     if state.time_left_s is not None and not state.state.final:
         parts.append(f"{state.time_left_s:.0f} s left")
-    if state.message:
+    if state.message and message:
         parts.append(state.message)
     return ", ".join(parts)
 
 
-def complete_text(complete: RoundComplete) -> str:
-    """A round's outcome for people; several lines if something was odd."""
+def complete_text(complete: RoundComplete, faults: Sequence[str] = ()) -> str:
+    """A round's outcome for people; several lines if something was odd.
+
+    Args:
+        complete: the outcome.
+        faults: lines on the participants that failed, as `fault_lines` makes them.
+    """
     if complete.model_topic is not None:
-        measured = ", ".join(f"{k} {v:.4g}" for k, v in sorted(complete.metrics.items()))
+        measured = ", ".join(f"{k} {v:.4f}" for k, v in sorted(complete.metrics.items()))
         head = (
             f"round {complete.round_id} {complete.outcome}: {complete.model_topic} from "
             f"{complete.updates} updates over {complete.samples} samples in "
-            f"{complete.duration_s:.1f} s" + (f" ({measured})" if measured else "")
+            f"{complete.duration_s:.1f} s"
+            + (f" (participants report {measured})" if measured else "")
         )
     else:
         head = (
             f"round {complete.round_id} {complete.outcome}: {complete.message or complete.reason}"
         )
-    odd = {k: v for k, v in complete.verdicts.items() if v != "accepted"}
-    return "\n".join([head, *(f"  {name}: {verdict}" for name, verdict in sorted(odd.items()))])
+    silent = sorted(name for name, said in complete.verdicts.items() if said == "missing")
+    lines = [f"  no update from {_some(tuple(silent))}"] if silent else []
+    return "\n".join([head, *lines, *faults])
 
 
 def subscribe_experiment(wire: Wire, experiment_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from roost.cli.errors import UsageProblem
+from roost.cli.errors import CliError, UsageProblem, WaitedTooLong
 from roost.cli.output import Output
 from roost.cli.state import StateDir
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "local", "policy_options", "remote", "require_id"]
 
+_KNOWN_WITHIN_S = 2.0
 DEFAULT_STATE = ".roost"
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -36,12 +38,61 @@ class Call:
         state: the state folder named by `--state`.
         broker: what `--broker` said, if anything.
         timeout_s: how long to wait for an answer.
+        timeout_said: whether `--timeout` was given.
     """
 
     out: Output
     state: StateDir
     broker: str | None = None
     timeout_s: float = 30.0
+    timeout_said: bool = False
+
+    @property
+    def at(self) -> str:
+        """The options that lead another command to the same Roost, with a blank before each."""
+        from roost.cli.welcome import state_option  # noqa: PLC0415 - not for small commands
+
+        broker = f" --broker {shlex.quote(self.broker)}" if self.broker else ""
+        return state_option(self.state) + broker
+
+    @property
+    def known_within_s(self) -> float:
+        """How long something that was started long ago may take to show; `--timeout` if given."""
+        return self.timeout_s if self.timeout_said else min(self.timeout_s, _KNOWN_WITHIN_S)
+
+    @contextmanager
+    def goes_on(self, watch: str, stop: str | None) -> Iterator[None]:
+        """Say on Ctrl-C that what is watched goes on without us.
+
+        Args:
+            watch: the command, without `roost`, that watches it.
+            stop: the one that ends it; None where nothing does but its time.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            how = (
+                f"stop: roost {stop}{self.at}" if stop else "it ends by itself when its time is up"
+            )
+            self.out.note(f"still running; watch: roost {watch}{self.at} ; {how}")
+            raise
+
+    @contextmanager
+    def known(self, kind: str, name: str) -> Iterator[None]:
+        """Say of what never gave a sign that nothing is known of it.
+
+        Raises:
+            CliError: instead of WaitedTooLong, unless `--timeout` asked for patience.
+        """
+        try:
+            yield
+        except WaitedTooLong as problem:
+            if self.timeout_said:
+                raise
+            raise CliError(
+                f"nothing is known of {kind} {name!r}; `roost {kind} list{self.at}` shows the "
+                "others, and --timeout waits for one that is still to come"
+            ) from problem
 
     @property
     def broker_url(self) -> str:
@@ -113,7 +164,9 @@ def remote(command: Command) -> Callable[..., Any]:
     @_TIMEOUT
     @functools.wraps(command)
     def called(as_json: bool, state: str, broker: str | None, wait_s: float, **options: Any) -> Any:
-        call = Call(Output(as_json=as_json), StateDir.at(state), broker, wait_s)
+        source = click.get_current_context().get_parameter_source("wait_s")
+        said = source is not click.core.ParameterSource.DEFAULT
+        call = Call(Output(as_json=as_json), StateDir.at(state), broker, wait_s, said)
         return command(call, **options)
 
     return called

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from roost.cli.faults import fault_lines, faults_of
 from roost.cli.follow import complete_text, experiment_end, subscribe_experiment
 from roost.cli.options import Call, policy_options, remote, require_id
 from roost.cli.orders import decode_order, fill_policy, fresh_id, merge
+from roost.cli.views import Row, tell_if_cut
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round.messages import (
     ExperimentStart,
@@ -42,13 +44,14 @@ def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
     with call.wire() as wire:
         order = decode_order(ExperimentStart, fill_policy(wire, given))
         subscribe_experiment(wire, experiment_id)
-        return _follow(
-            call,
-            wire,
-            experiment_id,
-            order=lambda: wire.publish(EXPERIMENT_START.template, order),
-            detach=detach,
-        )
+        with call.goes_on(f"experiment watch {experiment_id}", f"experiment stop {experiment_id}"):
+            return _follow(
+                call,
+                wire,
+                experiment_id,
+                order=lambda: wire.publish(EXPERIMENT_START.template, order),
+                detach=detach,
+            )
 
 
 @group.command("watch")
@@ -59,7 +62,27 @@ def watch(call: Call, experiment_id: str) -> int:
     require_id("experiment", experiment_id)
     with call.wire() as wire:
         subscribe_experiment(wire, experiment_id)
-        return _follow(call, wire, experiment_id)
+        with call.known("experiment", experiment_id):
+            return _follow(call, wire, experiment_id, within_s=call.known_within_s)
+
+
+@group.command("list")
+@remote
+def list_(call: Call) -> None:
+    """Show the experiments that the broker still knows of."""
+    with call.wire() as wire:
+        found = wire.collect(EXPERIMENT_STATE.filter)
+    states = [s for r in found if (s := read(EXPERIMENT_STATE, r, ExperimentState)) is not None]
+    rows: list[Row] = [
+        {"experiment": s.experiment_id, **s.model_dump(mode="json", exclude={"experiment_id"})}
+        for s in states
+    ]
+    call.out.table(
+        ("experiment", "state", "rounds_completed", "rounds", "model_topic", "message"),
+        rows,
+        empty="no experiment yet; `roost experiment start` starts one",
+    )
+    tell_if_cut(call, rows)
 
 
 @group.command("stop")
@@ -96,13 +119,14 @@ def _follow(
     *,
     order: Callable[[], None] | None = None,
     detach: bool = False,
+    within_s: float | None = None,
 ) -> int:
     """Watch an experiment: a line for each round, a status in between."""
 
     def on_round(complete: RoundComplete) -> None:
-        call.out.result(
-            complete.model_dump(mode="json", exclude_none=True), complete_text(complete)
-        )
+        faults = fault_lines(wire, complete.round_id, faults_of(complete))
+        said = complete_text(complete, faults)
+        call.out.result(complete.model_dump(mode="json", exclude_none=True), said)
 
     def on_state(state: ExperimentState) -> None:
         call.out.status(_text(state))
@@ -110,7 +134,7 @@ def _follow(
     end = experiment_end(
         wire,
         experiment_id,
-        call.timeout_s,
+        within_s or call.timeout_s,
         on_round,
         on_state,
         order=order,

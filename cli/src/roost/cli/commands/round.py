@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 from roost.cli.errors import CliError
+from roost.cli.faults import fault_lines, faults_of
 from roost.cli.follow import complete_text, round_end, state_text, subscribe_round
 from roost.cli.options import Call, policy_options, remote, require_id
 from roost.cli.orders import decode_order, fill_policy, fresh_id, merge
 from roost.cli.views import round_rows, tell_if_cut
 from roost.cli.wire_client import Wire, read
-from roost.protocol.round.messages import RoundComplete, RoundStart, RoundState, RoundStatus
-from roost.protocol.round.topics import ROUND_COMPLETE, ROUND_START, ROUND_STATE
+from roost.protocol.round.messages import (
+    CoordinatorState,
+    RoundComplete,
+    RoundStart,
+    RoundState,
+    RoundStatus,
+)
+from roost.protocol.round.topics import COORDINATOR_STATE, ROUND_COMPLETE, ROUND_START, ROUND_STATE
 
 __all__ = ["group"]
 
@@ -35,21 +42,22 @@ def start(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
     with call.wire() as wire:
         if (earlier := _outcome(wire, round_id)) is not None:
             call.out.note(f"round {round_id} was started before; this is what became of it")
-            return _finish(call, earlier)
+            return _finish(call, wire, earlier)
         order = decode_order(RoundStart, fill_policy(wire, given))
         subscribe_round(wire, round_id)
-        end = round_end(
-            wire,
-            call.out,
-            round_id,
-            call.timeout_s,
-            order=lambda: wire.publish(ROUND_START.template, order),
-            accepted_only=detach,
-        )
-    if isinstance(end, RoundState):
-        call.out.result(end.model_dump(mode="json", exclude_none=True), state_text(end))
-        return 0
-    return _finish(call, end)
+        with call.goes_on(f"round watch {round_id}", None):
+            end = round_end(
+                wire,
+                call.out,
+                round_id,
+                call.timeout_s,
+                order=lambda: wire.publish(ROUND_START.template, order),
+                accepted_only=detach,
+            )
+        if isinstance(end, RoundComplete):
+            return _finish(call, wire, end)
+    call.out.result(end.model_dump(mode="json", exclude_none=True), state_text(end))
+    return 0
 
 
 @group.command("watch")
@@ -60,9 +68,10 @@ def watch(call: Call, round_id: str) -> int:
     require_id("round", round_id)
     with call.wire() as wire:
         subscribe_round(wire, round_id)
-        end = round_end(wire, call.out, round_id, call.timeout_s)
-    assert isinstance(end, RoundComplete)
-    return _finish(call, end)
+        with call.known("round", round_id):
+            end = round_end(wire, call.out, round_id, call.known_within_s)
+        assert isinstance(end, RoundComplete)
+        return _finish(call, wire, end)
 
 
 @group.command("list")
@@ -71,12 +80,16 @@ def list_(call: Call) -> None:
     """Show the rounds that the broker still knows of."""
     with call.wire() as wire:
         rows = round_rows(wire)
+        received = wire.retained(COORDINATOR_STATE.template)
     call.out.table(
         ("round", "state", "updates", "model", "seconds", "message"),
         rows,
         empty="no round yet; `roost round start` starts one",
     )
     tell_if_cut(call, rows)
+    coordinator = read(COORDINATOR_STATE, received, CoordinatorState)
+    if coordinator is not None and coordinator.last_refusal is not None:
+        call.out.note(f"the last refusal: {coordinator.last_refusal}")
 
 
 @group.command("show")
@@ -89,14 +102,20 @@ def show(call: Call, round_id: str) -> None:
         received = wire.retained(ROUND_STATE.format(round_id=round_id))
         state = read(ROUND_STATE, received, RoundState)
         complete = _outcome(wire, round_id)
-    if state is None and complete is None:
-        raise CliError(f"nothing is known of round {round_id}; `roost round list` shows the others")
-    if state is not None:
-        call.out.result(state.model_dump(mode="json", exclude_none=True), state_text(state))
-        for reason, count in sorted(state.refusals.items()):
-            call.out.line(f"  refused: {reason}, {count} times")
-    if complete is not None:
-        _finish(call, complete)
+        if state is None and complete is None:
+            raise CliError(
+                f"nothing is known of round {round_id}; `roost round list` shows the others"
+            )
+        if state is not None:
+            said = state_text(state, message=complete is None)
+            call.out.result(state.model_dump(mode="json", exclude_none=True), said)
+            for reason, count in sorted(state.refusals.items()):
+                call.out.line(f"  refused: {reason}, {count} times")
+        if complete is not None:
+            _finish(call, wire, complete)
+        elif state is not None:
+            for line in fault_lines(wire, round_id, faults_of(state)):
+                call.out.line(line)
 
 
 def _outcome(wire: Wire, round_id: str) -> RoundComplete | None:
@@ -104,6 +123,8 @@ def _outcome(wire: Wire, round_id: str) -> RoundComplete | None:
     return read(ROUND_COMPLETE, received, RoundComplete)
 
 
-def _finish(call: Call, complete: RoundComplete) -> int:
-    call.out.result(complete.model_dump(mode="json", exclude_none=True), complete_text(complete))
+def _finish(call: Call, wire: Wire, complete: RoundComplete) -> int:
+    faults = fault_lines(wire, complete.round_id, faults_of(complete))
+    said = complete_text(complete, faults)
+    call.out.result(complete.model_dump(mode="json", exclude_none=True), said)
     return 0 if complete.outcome is RoundStatus.COMPLETED else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def launch(call: Call, detach: bool, file: Path | None, **options: Any) -> int:
             )
         subscribe_task(wire, request.task_id)
         wire.publish(LAUNCH.template, request)
-        end = task_end(wire, call.out, request.task_id, call.timeout_s, accepted_only=detach)
+        with call.goes_on(f"task watch {request.task_id}", f"task cancel {request.task_id}"):
+            end = task_end(wire, call.out, request.task_id, call.timeout_s, accepted_only=detach)
     return _finish(call, end)
 
 
@@ -78,7 +80,9 @@ def watch(call: Call, task_id: str) -> int:
     require_id("task", task_id)
     with call.wire() as wire:
         subscribe_task(wire, task_id)
-        return _finish(call, task_end(wire, call.out, task_id, call.timeout_s))
+        with call.known("task", task_id):
+            end = task_end(wire, call.out, task_id, call.known_within_s)
+    return _finish(call, end)
 
 
 @group.command("list")
@@ -163,7 +167,21 @@ def _request(file: Path | None, options: dict[str, Any]) -> TaskRequest:
     if "image" not in given:
         raise UsageProblem("which image? For example blob:operator/…, as `roost image push` says")
     require_id("task", given.setdefault("task_id", fresh_id("t")))
+    _no_local_file(given["image"])
     return decode_order(TaskRequest, given)
+
+
+def _no_local_file(image: object) -> None:
+    """Refuse a path where a reference is due.
+
+    Raises:
+        UsageProblem: it is none, and what to do if it names a file of this machine.
+    """
+    if isinstance(image, str) and not image.startswith(("blob:", "oci://", "file:")):
+        raise UsageProblem(
+            f"{image!r} is no image reference (blob:…, oci://… or file:…); "
+            f"a local file? `roost image push {shlex.quote(image)}` first, it prints the reference"
+        )
 
 
 def _input(name: str, source: str) -> dict[str, str]:
