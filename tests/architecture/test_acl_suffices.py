@@ -95,6 +95,8 @@ def services(tmp_path: Path, port: int) -> Iterator[None]:
                     env={**common, **own, "ROOST_STATE_DIR": str(tmp_path / "state" / name)},
                 )
             )  # fmt: skip
+    for name, process in zip(wanted, running, strict=True):
+        await_connected(tmp_path / f"{name}.log", process)
     yield
     for process in running:
         process.terminate()
@@ -104,6 +106,19 @@ def services(tmp_path: Path, port: int) -> Iterator[None]:
         log = (tmp_path / f"{name}.log").read_text()
         assert "service.stopped" in log
         assert "refused" not in log, log
+
+
+def await_connected(log: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a service is connected; one that still loads is killed by a SIGTERM."""
+    for _ in range(int(DEADLINE_S * 20)):
+        if "connected" in log.read_text():
+            return
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise AssertionError(log.read_text())
 
 
 class Client:

@@ -40,9 +40,18 @@ def configure(service: str, level: str, log_format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _StandardError(),
         cache_logger_on_first_use=True,
     )
+
+
+class _StandardError:
+    """Writes lines to whatever standard error is now; it may be replaced while loggers live."""
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where logs go
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def get_logger(**bound: Any) -> Any:
