@@ -15,7 +15,14 @@ from roost.protocol.round.messages import ModelIndex, ModelVersion
 from roost.protocol.round.model import Model, ModelForm, digest, encode_model
 from roost.protocol.round.topics import MODEL_INDEX, MODEL_PUBLISH
 
-__all__ = ["await_version", "find_version", "fresh_model", "line_of", "publish_first"]
+__all__ = [
+    "await_version",
+    "find_version",
+    "fresh_model",
+    "line_of",
+    "publish_first",
+    "publish_new",
+]
 
 _SHOWN = 5
 
@@ -59,6 +66,23 @@ def publish_first(wire: Wire, name: str, model: Model, timeout_s: float) -> Mode
     )
 
 
+def publish_new(wire: Wire, name: str, model: Model, timeout_s: float) -> ModelVersion:
+    """Publish somebody's model as version 0 of a name that nobody has used.
+
+    Raises:
+        CliError: the name is taken, or the model server refused the model.
+        WaitedTooLong: no model server answered.
+    """
+    index = model_index(wire)
+    there = line_of(index, name) if index else ()
+    if there:
+        raise CliError(
+            f"a model {name!r} is there already, the newest is {there[-1].topic}: "
+            "choose another --name"
+        )
+    return publish_first(wire, name, model, timeout_s)
+
+
 def find_version(wire: Wire, name: str, which: str) -> ModelVersion:
     """A version that the index lists, by number, by topic, or the `latest` of `name`.
 
@@ -75,8 +99,9 @@ def find_version(wire: Wire, name: str, which: str) -> ModelVersion:
     for version in versions:
         if str(version.version) == wanted.removeprefix("v"):
             return version
-    there = [v.topic for line in index.models.values() for v in line.versions]
-    shown = ", ".join(there[-_SHOWN:])
+    if not versions:
+        raise CliError(f"no model {name!r}; there are: {', '.join(sorted(index.models))}")
+    shown = ", ".join(v.topic for v in versions[-_SHOWN:])
     raise CliError(f"there is no version {which} of {name}; the newest are {shown}")
 
 

@@ -1,4 +1,4 @@
-"""`roost model`: make, list, fetch and roll back model versions."""
+"""`roost model`: make, publish, list, fetch and roll back model versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 import click
 from roost.cli.errors import UsageProblem
-from roost.cli.models import await_version, find_version, fresh_model, line_of, publish_first
+from roost.cli.models import (
+    await_version,
+    find_version,
+    fresh_model,
+    line_of,
+    publish_first,
+    publish_new,
+)
 from roost.cli.options import Call, remote
 from roost.cli.views import Row, model_index
 from roost.protocol.round.messages import (
@@ -19,7 +26,9 @@ from roost.protocol.round.messages import (
     ModelIndex,
     Rollback,
 )
+from roost.protocol.round.model import parse_model
 from roost.protocol.round.topics import MODEL_INDEX, MODEL_ROLLBACK
+from roost.wire.refusal import Refused
 
 __all__ = ["group"]
 
@@ -64,18 +73,41 @@ def init(call: Call, arch: str, layers: str, seed: int, name: str) -> int:
     return 0
 
 
+@group.command("push")
+@click.argument("file", type=click.Path(path_type=Path))
+@_name_option
+@remote
+def push(call: Call, file: Path, name: str) -> int:
+    """Publish FILE, safetensors or JSON {"w","b"}, as version 0 of a new model."""
+    _check_name(name)
+    try:
+        model = parse_model(file.read_bytes())
+    except OSError as problem:
+        raise UsageProblem(f"cannot read {file}: {problem.strerror}") from problem
+    except Refused as problem:
+        raise UsageProblem(f"{file} is no model: {problem}") from problem
+    with call.wire() as wire:
+        version = publish_new(wire, name, model, call.timeout_s)
+    call.out.result(
+        version.model_dump(mode="json"), f"{version.topic} is there ({version.size} bytes)"
+    )
+    return 0
+
+
 @group.command("list")
 @remote
 def list_(call: Call) -> None:
     """Show all versions that the model server keeps."""
     with call.wire() as wire:
-        index = model_index(wire)
-    rows = _rows(index) if index else []
+        index = model_index(wire) or ModelIndex()
+    rows = _rows(index)
     call.out.table(
-        ("model", "version", "latest", "form", "size", "parent", "from", "metrics"),
-        rows,
+        ("model", "version", "latest", "form", "size", "parent", "from", "participants report"),
+        rows if call.out.as_json else [_in_words(row) for row in rows],
         empty="no model yet; `roost model init --arch mlp --layers 64,32,10` makes one",
     )
+    if index.refusals:
+        call.out.note(f"the last refusal: {index.refusals[-1].reason}")
 
 
 @group.command("pull")
@@ -157,18 +189,29 @@ def _rows(index: ModelIndex) -> list[Row]:
         {
             "model": name,
             "version": v.version,
-            "latest": "*" if v.version == line.latest else "",
+            "latest": v.version == line.latest,
             "form": v.form,
             "size": v.size,
             "parent": v.parent,
             "from": v.publish_id,
-            "metrics": ", ".join(f"{key} {value:.4g}" for key, value in sorted(v.metrics.items())),
+            "metrics": dict(sorted(v.metrics.items())),
             "topic": v.topic,
             "digest": v.digest,
         }
         for name, line in sorted(index.models.items())
         for v in line.versions
     ]
+
+
+def _in_words(row: Row) -> Row:
+    """A row as people read it; participants measure on data of their own, hence the column."""
+    metrics = row["metrics"]
+    assert isinstance(metrics, dict)
+    return {
+        **row,
+        "latest": "*" if row["latest"] else "",
+        "participants report": ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()),
+    }
 
 
 def _check_name(name: str) -> None:
