@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import re
+from collections.abc import Sequence, Sized
 
 from roost.cli.options import Call
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round import topics as rounds
 from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundState
 from roost.protocol.task import topics as tasks
-from roost.protocol.task.messages import Presence, PresenceStatus, TaskState, Telemetry
+from roost.protocol.task.messages import Presence, PresenceStatus, TaskState, TaskStatus, Telemetry
+from roost.wire.ids import DERIVED_SEPARATOR
 
 __all__ = [
     "Row",
     "model_index",
+    "newest",
     "online_proplets",
     "proplet_rows",
     "round_rows",
@@ -23,6 +26,8 @@ __all__ = [
 ]
 
 Row = dict[str, object]
+#: The time in an id that `fresh_id` made.
+_MADE_AT = re.compile(r"(?<=-)[0-9]{4}-[0-9]{6}(?=-)")
 
 
 #: The embedded broker hands out no more retained messages than this for one wildcard.
@@ -118,6 +123,19 @@ def task_states(wire: Wire) -> list[TaskState]:
     """Every task whose state the broker still keeps."""
     found = (read(tasks.STATE, r, TaskState) for r in wire.collect(tasks.STATE.filter))
     return [state for state in found if state is not None]
+
+
+def newest(rows: Sequence[Row], number: int) -> list[Row]:
+    """The last `number` rows of tasks, newest last, as far as states and ids tell."""
+    return sorted(rows, key=_age)[-number:]
+
+
+def _age(row: Row) -> tuple[bool, bool, str, list[tuple[int, str]]]:
+    name = str(row["task"])
+    made = _MADE_AT.search(name)
+    parts = [(int(p) if p.isdigit() else -1, p) for p in re.split(r"([0-9]+)", name)]
+    running = not TaskStatus(str(row["state"])).final
+    return running, DERIVED_SEPARATOR not in name, made[0] if made else "", parts
 
 
 def task_rows(wire: Wire) -> list[Row]:

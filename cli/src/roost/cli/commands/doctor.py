@@ -7,7 +7,7 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -152,8 +152,22 @@ def who_answers(call: Call) -> Iterator[Finding]:
     known = read(COORDINATOR_STATE, coordinator, CoordinatorState)
     yield _service("coordinator", there=known is not None)
     yield _service("model server", there=index is not None)
+    yield from _refusals(
+        {
+            "manager": state.last_refusal if state else None,
+            "coordinator": known.last_refusal if known else None,
+            "model server": index.refusals[-1].reason if index and index.refusals else None,
+        }
+    )
     names = ", ".join(str(row["proplet"]) for row in proplets) or "none online"
     yield Finding("proplets", "ok" if proplets else "warning", names)
+
+
+def _refusals(last: Mapping[str, str | None]) -> Iterator[Finding]:
+    """What each service turned down last: nothing is wrong with it, but somebody may wonder."""
+    for name, said in last.items():
+        if said is not None:
+            yield Finding(f"last refusal of the {name}", "ok", said)
 
 
 def _service(name: str, *, there: bool) -> Finding:

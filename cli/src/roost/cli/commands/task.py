@@ -13,12 +13,14 @@ from roost.cli.errors import CliError, UsageProblem
 from roost.cli.follow import subscribe_task, task_end
 from roost.cli.options import Call, remote, require_id
 from roost.cli.orders import decode_order, fresh_id, read_json
-from roost.cli.views import task_rows, tell_if_cut
+from roost.cli.views import newest, task_rows, tell_if_cut
 from roost.cli.wire_client import read
 from roost.protocol.task.messages import CancelTask, TaskRequest, TaskState, TaskStatus
 from roost.protocol.task.topics import CANCEL, LAUNCH, STATE
 
 __all__ = ["group"]
+
+_LISTED = 20
 
 
 @click.group(name="task")
@@ -86,16 +88,24 @@ def watch(call: Call, task_id: str) -> int:
 
 
 @group.command("list")
+@click.option("--all", "everything", is_flag=True, help=f"Not only the last {_LISTED}.")
 @remote
-def list_(call: Call) -> None:
-    """Show the tasks that the broker still knows of."""
+def list_(call: Call, *, everything: bool) -> None:
+    """Show the tasks that the broker still knows of, the newest last.
+
+    A state tells no date: those that run count as newest, then those launched one by one, and
+    among them the times in the ids that `roost` makes up. --json shows all.
+    """
     with call.wire() as wire:
         rows = task_rows(wire)
+    shown = rows if everything or call.out.as_json else newest(rows, _LISTED)
     call.out.table(
-        ("task", "state", "proplet", "attempt", "seconds", "reason", "message"),
-        rows,
+        ("task", "state", "proplet", "seconds", "reason", "message"),
+        shown,
         empty="no task yet; `roost task launch` starts one",
     )
+    if len(shown) < len(rows):
+        call.out.note(f"{len(rows) - len(shown)} more; `roost task list --all{call.at}` shows them")
     tell_if_cut(call, rows)
 
 

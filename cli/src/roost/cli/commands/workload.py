@@ -60,6 +60,8 @@ def list_(call: Call) -> None:
     _show(call, state)
     if state.refused:
         call.out.note(f"the last reload was refused: {state.refused}")
+    if state.last_refusal:
+        call.out.note(f"the last refusal: {state.last_refusal}")
 
 
 @group.command("reload")
