@@ -222,3 +222,21 @@ def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) ->
     for number, payload in enumerate([json.dumps(JOB).encode(), b"\xff"]):
         world.order("jobs/start", payload, receipt=f"r{number}")
         assert world.asked.pop() == Acknowledge(f"r{number}")
+
+
+def test_a_launch_that_lacks_a_field_is_named(world: World) -> None:
+    """By its topic and its key, with the line that needs the field (BIND-012)."""
+    world.receive("jobs/start", {"id": "j9", "image": IMAGE, "devices": ["a"]})
+    assert world.shown()["last_refusal"].startswith(
+        "jobs/start: launch_field (201): launch 'j9': the field 'options' is missing (0.toml:12"
+    )
+
+
+def test_what_is_not_known_is_left_out_of_the_log(world: World) -> None:
+    """One wide line ends a task; it says nothing of what there was not."""
+    world.launch("t")
+    world.receive("tasks/t/cancel")
+    (told,) = [note for note in world.notes if note.event == "task.cancelled"]
+    assert None not in dict(told.fields).values()
+    assert "exit_code" not in dict(told.fields)
+    assert dict(told.fields)["message"] == "cancelled"

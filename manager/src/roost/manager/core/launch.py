@@ -44,17 +44,22 @@ def expand(rule: LaunchRule, payload: bytes) -> Expansion:
         Refused: malformed, too_large, launch_field, launch_list or launch_task.
     """
     message = read_object(payload)
-    defaults = dict(rule.defaults)
-    key = fill(rule.key, Source(message, defaults))
+    key = fill(rule.key, Source(message, dict(rule.defaults)))
     if _KEY.fullmatch(key) is None or len(key) > MAX_DERIVED_LENGTH:
         raise Refused(LAUNCH_TASK, f"the key {key[:80]!r} ({rule.key.where}) is no id")
+    try:
+        return Expansion(key, tuple(_bounded(_requests(rule, key, message))))
+    except Refused as error:
+        raise Refused(error.refusal, f"launch '{key}': {error.detail}") from error
+
+
+def _requests(rule: LaunchRule, key: str, message: dict[str, Any]) -> Iterator[TaskRequest]:
+    defaults = dict(rule.defaults)
     if rule.for_each is None:
-        return Expansion(key, (_request(rule, key, Source(message, defaults)),))
-    elements = _elements(rule, message)
-    requests = (
-        _request(rule, derive(key, each), Source(message, defaults, each)) for each in elements
-    )
-    return Expansion(key, tuple(_bounded(requests)))
+        yield _request(rule, key, Source(message, defaults))
+        return
+    for each in _elements(rule, message):
+        yield _request(rule, derive(key, each), Source(message, defaults, each))
 
 
 def _elements(rule: LaunchRule, message: dict[str, Any]) -> list[str]:

@@ -173,15 +173,14 @@ def _story(task: Task, trigger: Trigger) -> Note:
             f"task.{trigger.value}", "debug", task_id=task.id, proplet=task.proplet,
             attempt=task.attempt,
         )  # fmt: skip
+    known = {"proplet": task.proplet, "message": task.message, "exit_code": task.exit_code}
     return note(
         f"task.{task.status.value}",
         "info" if task.status is TaskStatus.SUCCEEDED else "warning",
         task.reason,
         task_id=task.id,
-        proplet=task.proplet,
         attempt=task.attempt,
-        message=task.message,
-        exit_code=task.exit_code,
+        **{name: value for name, value in known.items() if value not in (None, "")},
         queued_s=round(task.queued_s, 3),
         dispatched_s=round(task.dispatched_s, 3),
         running_s=round(task.running_s, 3),
