@@ -15,7 +15,7 @@ from roost.protocol.round.messages import RoundStatus
 from roost.protocol.task.messages import TaskStatus
 from roost.wire.refusal import MALFORMED
 
-from .world import World, sha, version
+from .world import BASE, World, sha, version
 
 
 def published(effects: list[Any], topic: str) -> list[Publish]:
@@ -269,6 +269,16 @@ def test_an_early_timeout_says_what_a_start_waited_for() -> None:
     world.order("listed", ("a", "b"), timeout_s=1.0)
     world.pass_time(1.0)
     assert "within 1 s; not seen yet: a. Give" in (world.outcome("listed").message or "")
+
+
+def test_what_a_round_has_not_is_left_out_of_the_log() -> None:
+    """The wide line of a failed round has no model, metrics or failures."""
+    world = World()
+    world.open("r", ("a", "b"), k=3)
+    (told,) = [each for each in world.of(Note) if each.event == "round.failed"]
+    fields = dict(told.fields)
+    assert {"model", "metrics", "refusals", "failed"}.isdisjoint(fields)
+    assert (fields["updates"], fields["invited"], fields["base"]) == (0, 2, BASE)
 
 
 def test_who_was_never_asked_is_not_called_missing() -> None:
