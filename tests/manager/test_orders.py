@@ -225,7 +225,7 @@ def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) ->
 
 
 def test_a_launch_that_lacks_a_field_is_named(world: World) -> None:
-    """By its topic and its key, with the line that needs the field (BIND-012)."""
+    """By its topic and its key, with the line that needs the field (BIND-016)."""
     world.receive("jobs/start", {"id": "j9", "image": IMAGE, "devices": ["a"]})
     assert world.shown()["last_refusal"].startswith(
         "jobs/start: launch_field (201): launch 'j9': the field 'options' is missing (0.toml:12"
