@@ -87,6 +87,14 @@ def test_limits_are_those_of_a_proplet(
     assert answer.json[0]["reason"] == reason
 
 
+def test_a_source_file_is_no_guest(roost: Roost, tmp_path: Path) -> None:
+    """Said in words, with what to do."""
+    (tmp_path / "guest.c").write_text("int main(){}")
+    answer = roost("guest", "run", "guest.c")
+    assert answer.code == 2
+    assert answer.err == ("error: guest.c is no Wasm module: compile it for wasm32-wasi first\n")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

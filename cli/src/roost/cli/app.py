@@ -23,7 +23,7 @@ _COMMANDS = {
     "demo": ("demo", "demo", "Five proplets learn handwritten digits; ends at 95 % or better."),
     "round": ("round", "group", "Start, watch and list federated rounds."),
     "experiment": ("experiment", "group", "Many rounds in a row."),
-    "model": ("model", "group", "Make, list, fetch and roll back model versions."),
+    "model": ("model", "group", "Make, publish, list, fetch and roll back model versions."),
     "task": ("task", "group", "Run any Wasm program on a proplet."),
     "proplet": ("proplet", "group", "Which proplets there are."),
     "image": ("image", "group", "Offer a Wasm file to proplets."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from pydantic import ValidationError
+from roost.cli.commands.image import check_module
 from roost.cli.errors import UsageProblem
 from roost.cli.options import Call, local
 from roost.proplet.guest import GuestOutcome, GuestRun, ModuleCache, run_guest
@@ -57,6 +58,7 @@ def run(
     """
     if not app.is_file():
         raise UsageProblem(f"there is no file {app}")
+    check_module(app)
     if out is not None and out.exists() and any(out.iterdir()):
         raise UsageProblem(f"{out} is not empty: name an empty or a new folder with --out")
     with tempfile.TemporaryDirectory(prefix="roost-guest-") as folder:
@@ -166,7 +168,7 @@ def _tell(call: Call, outcome: GuestOutcome, files: list[dict[str, object]], std
     head = f"failed ({outcome.reason}): {outcome.message}" if failed else "succeeded"
     if call.out.as_json:
         call.out.result(result)
-    call.out.note(f"{head} [{spent}]")
+    call.out.note(f"{head} [{spent}]" if spent else head)
     for file in files:
         call.out.note(f"  /out/{file['file']}: {file['size']} bytes")
     return 1 if failed else 0

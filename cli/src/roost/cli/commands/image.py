@@ -12,7 +12,7 @@ from roost.cli.oci_push import push_oci
 from roost.cli.options import Call, remote
 from roost.cli.wire_client import image_reference
 
-__all__ = ["group"]
+__all__ = ["check_module", "group"]
 
 _MODULE_MAGIC = b"\0asm\x01\0\0\0"
 _COMPONENT_MAGIC = b"\0asm\x0d\0\x01\0"
@@ -60,7 +60,7 @@ def check_module(app: Path) -> None:
             "(preview 1)"
         )
     if head != _MODULE_MAGIC:
-        raise UsageProblem(f"{app} is no Wasm module")
+        raise UsageProblem(f"{app} is no Wasm module: compile it for wasm32-wasi first")
 
 
 def _keep(app: Path, folder: Path) -> None:

@@ -40,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group(name="model")
 def group() -> None:
-    """Make, list, fetch and roll back model versions."""
+    """Make, publish, list, fetch and roll back model versions."""
 
 
 def _name_option(command: Command) -> Command:
