@@ -41,7 +41,7 @@ def test_a_failing_participant_tells_its_reason(
     image = roost("image", "push", app, *running.at).out.strip()
     done = roost("round", "start", "--id", "r-bad", "--image", image, *running.at)
     assert done.code == 1
-    assert "proplet-1: " in done.out
+    assert "  proplet-1, proplet-2: " in done.out
     assert "roost task show r-bad:proplet-1" in done.out
     shown = roost("round", "show", "r-bad", *running.at)
     assert "roost task show r-bad:proplet-1" in shown.out

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round.messages import RoundComplete, RoundState
-from roost.protocol.task.messages import TaskState, TaskStatus
+from roost.protocol.task.messages import FailureReason, TaskState, TaskStatus
 from roost.protocol.task.topics import STATE
 from roost.wire.ids import ID_PATTERN, derive
 
@@ -16,6 +16,7 @@ __all__ = ["fault_lines", "faults_of"]
 _NO_FAULT = ("accepted", "missing")
 #: So many participants are looked up; a round may have invited thousands.
 _LOOKED_UP = 20
+_NAMED = 8
 
 
 def faults_of(report: RoundComplete | RoundState) -> Mapping[str, str]:
@@ -25,7 +26,7 @@ def faults_of(report: RoundComplete | RoundState) -> Mapping[str, str]:
 
 
 def fault_lines(wire: Wire, round_id: str, faults: Mapping[str, str]) -> list[str]:
-    """A few lines on each participant that failed, for people.
+    """A few lines on the participants that failed, for people; the same reason is said once.
 
     Args:
         wire: to the broker that keeps the states of tasks.
@@ -33,12 +34,16 @@ def fault_lines(wire: Wire, round_id: str, faults: Mapping[str, str]) -> list[st
         faults: reason by participant.
     """
     known = _task_states(wire, round_id, list(faults)[:_LOOKED_UP])
-    lines = []
+    alike: dict[tuple[str, ...], list[str]] = {}
     for who, why in faults.items():
-        lines.append(f"  {who}: {why}")
-        if (state := known.get(who)) is not None:
-            lines += [f"    {text}" for text in _more(state, why)]
-            lines.append(f"    `roost task show {state.task_id}` shows all of it")
+        more = _more(known[who], why) if who in known else []
+        alike.setdefault((why, *more), []).append(who)
+    lines = []
+    for (why, *more), names in alike.items():
+        lines += [f"  {_some(names)}: {why}", *(f"    {text}" for text in more)]
+    if known:
+        task_id = next(iter(known.values())).task_id
+        lines.append(f"  `roost task show {task_id}` shows all that is known of such a task")
     return lines
 
 
@@ -60,8 +65,12 @@ def _task_states(wire: Wire, round_id: str, names: Iterable[str]) -> dict[str, T
 def _more(state: TaskState, said: str) -> list[str]:
     """What the task says beyond what was said: its message, the last line of its stderr."""
     stderr = (state.stderr_tail or "").strip().splitlines()[-1:]
-    more: list[str] = []
-    for text in [state.message or "", *stderr]:
-        if text.strip() and text.strip() not in said and not any(text.strip() in m for m in more):
-            more.append(text.strip())
-    return more
+    # "it ended with exit code 2" is nothing new beside the reason and the program's own words.
+    known = bool(stderr) and state.reason == FailureReason.EXIT_CODE
+    told = [*([] if known else [state.message or ""]), *stderr]
+    return [text.strip() for text in dict.fromkeys(told) if text.strip() not in said]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

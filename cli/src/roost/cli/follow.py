@@ -125,7 +125,7 @@ def round_end(
         CliError: the coordinator refused the order.
     """
     news = _News(wire, f"round {round_id}", answer_s, order=order)
-    told: set[str] = set()
+    told = False
     while True:
         received = news.next()
         if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
@@ -133,9 +133,10 @@ def round_end(
         if state := read(rounds.ROUND_STATE, received, RoundState):
             news.answered = True
             out.status(state_text(state))
-            for who in [who for who in state.failed if who not in told and not state.state.final]:
-                told.add(who)
-                out.note(f"{who} failed: {state.failed[who]}")
+            if state.failed and not told and not state.state.final:
+                told = True  # all are told at the end; the first tells now why that takes long
+                who, why = next(iter(state.failed.items()))
+                out.note(f"{who} failed: {why}")
             if accepted_only:
                 return state
         elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
