@@ -11,9 +11,9 @@ from roost.protocol.task.messages import FailureReason, TaskState, TaskStatus
 from roost.protocol.task.topics import STATE
 from roost.wire.ids import ID_PATTERN, derive
 
-__all__ = ["fault_lines", "faults_of"]
+__all__ = ["fault_lines", "faults_of", "kind"]
 
-_NO_FAULT = ("accepted", "missing")
+_NO_FAULT = ("accepted", "missing", "not_asked")
 #: So many participants are looked up; a round may have invited thousands.
 _LOOKED_UP = 20
 _NAMED = 8
@@ -22,7 +22,12 @@ _NAMED = 8
 def faults_of(report: RoundComplete | RoundState) -> Mapping[str, str]:
     """Participants that failed, each with the reason the coordinator gives."""
     said = report.verdicts if isinstance(report, RoundComplete) else report.failed
-    return {who: why for who, why in sorted(said.items()) if why not in _NO_FAULT}
+    return {who: why for who, why in sorted(said.items()) if kind(why) not in _NO_FAULT}
+
+
+def kind(verdict: str) -> str:
+    """The name of a verdict, without the words that may follow it."""
+    return verdict.partition(":")[0]
 
 
 def fault_lines(wire: Wire, round_id: str, faults: Mapping[str, str]) -> list[str]:

@@ -179,7 +179,7 @@ def complete_text(complete: RoundComplete, faults: Sequence[str] = ()) -> str:
         head = (
             f"round {complete.round_id} {complete.outcome}: {complete.message or complete.reason}"
         )
-    silent = sorted(name for name, said in complete.verdicts.items() if said == "missing")
+    silent = sorted(name for name, said in complete.verdicts.items() if kind(said) == "missing")
     lines = [f"  no update from {_some(tuple(silent))}"] if silent else []
     return "\n".join([head, *lines, *faults])
 
