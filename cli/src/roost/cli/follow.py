@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from roost.chassis.received import Received
 from roost.cli.errors import CliError, WaitedTooLong
+from roost.cli.faults import kind
 from roost.cli.output import Output
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round import topics as rounds
