@@ -27,6 +27,7 @@ from roost.cli.ports import is_open
 
 __all__ = ["Supervisor"]
 
+_LAST_READS = 8
 _TICK_S = 0.02
 _BROKER_WAIT_S = 15.0
 _GRACE_S = 6.0
@@ -163,11 +164,13 @@ class Supervisor:
         code = child.reap_code()
         if code is None:
             return
-        # What it printed last; a grandchild may hold the pipe open, so do not wait for its end.
-        if stdout.fileno() in self._selector.get_map():
-            self._read_output(child)
+        # What it printed last: a full pipe takes several reads. A grandchild may hold the pipe
+        # open, so do not wait for its end.
+        for _ in range(_LAST_READS):
             if stdout.fileno() in self._selector.get_map():
-                self._selector.unregister(stdout)
+                self._read_output(child)
+        if stdout.fileno() in self._selector.get_map():
+            self._selector.unregister(stdout)
         stdout.close()
         self._close_report(child)
         delay_s = child.bury()
