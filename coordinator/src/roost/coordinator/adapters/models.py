@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from roost.chassis.files import sync
 from roost.coordinator.adapters.averaging import average
-from roost.coordinator.adapters.spool import renew, summary, sync_folder, write_durably
+from roost.coordinator.adapters.spool import renew, summary, write_durably
 from roost.protocol.round.label import ModelLabel, with_label, without_label
 from roost.protocol.round.model import (
     Model,
@@ -125,7 +126,7 @@ class Models:
             made = average(updates, weights, target, part)
             if binary:
                 part.replace(self.path(made))
-                sync_folder(self._folder)
+                sync(self._folder)
             else:
                 tensors = parse_model(part.read_bytes()).tensors
                 write_durably(self.path(made), encode_model(Model(form, tensors, metadata)))

@@ -2,12 +2,12 @@
 
 import hashlib
 import mmap
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from roost.chassis.files import sync
 from roost.model_server.core.state import Submitted, Version
 from roost.protocol.round.label import ModelLabel, read_label
 from roost.protocol.round.model import ModelForm, digest, is_json, parse_model
@@ -16,14 +16,6 @@ from roost.protocol.round.tensorfile import Buffer, check_file, digest_file
 from roost.wire.refusal import Refused
 
 _SUFFIXES: Final = {ModelForm.JSON.value: "json", ModelForm.SAFETENSORS.value: "safetensors"}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -79,7 +71,7 @@ class Files:
                 form, label, found = _examine(content)
                 sha256 = hashlib.sha256(content).hexdigest()
                 size = len(content)
-            _sync(path)
+            sync(path)
         except Refused:
             path.unlink()
             raise
@@ -90,7 +82,7 @@ class Files:
         incoming = self._incoming / version.file
         if incoming.is_file():
             incoming.replace(self.path(version))
-            _sync(self._models)
+            sync(self._models)
 
     def path(self, version: Version) -> Path:
         """Return where a version lies."""
