@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -78,6 +80,17 @@ def start(*args: object) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def kill_outright(pid: int) -> None:
+    """`kill -9`, and wait until it is gone: until then its port still answers."""
+    process = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        ended, _, _ = select.select([process], [], [], 10)
+        assert ended, f"{pid} outlived kill -9"
+    finally:
+        os.close(process)
+
+
 @contextmanager
 def up(state: StateDir, *args: object) -> Iterator[dict[str, Any]]:
     """A running `roost up`; its `ready` event and the pid of each service."""
@@ -133,7 +146,7 @@ class Running:
         return ["--state", self.state.root]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two proplets with digits, a model, one broker."""
     state = StateDir.at(tmp_path_factory.mktemp("up") / "state")

@@ -17,7 +17,7 @@ from roost.protocol.round.model import parse_model
 from roost.protocol.task.messages import PresenceStatus
 from roost.protocol.task.topics import PRESENCE
 
-from .conftest import PROPLETS, Roost, Running, start
+from .conftest import PROPLETS, Roost, Running, kill_outright, start
 
 pytestmark = pytest.mark.system
 
@@ -206,7 +206,7 @@ def test_a_killed_proplet_is_started_again(running: Running) -> None:
         assert received is not None
         before = json.loads(received.payload)["boot_id"]
         wire.subscribe(topic)
-        os.kill(running.ready["pids"]["proplet-2"], signal.SIGKILL)
+        kill_outright(running.ready["pids"]["proplet-2"])
         wire.await_message(
             lambda r: (
                 json.loads(r.payload)["boot_id"] != before
