@@ -11,7 +11,7 @@ from typing import Any
 
 from roost.chassis.core import Connected, Disconnected, Started, TimerFired
 from roost.chassis.effects import ClearTimer, Note, Publish, SetTimer
-from roost.chassis.runner import States
+from roost.chassis.states import States
 from roost.coordinator.core.desk import Desk
 from roost.coordinator.core.effects import Average, DropSpools, FetchModel, PublishModel
 from roost.coordinator.core.events import (

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired
 from roost.chassis.effects import Note
-from roost.chassis.runner import States
+from roost.chassis.states import States
 from roost.model_server.core.shelf import REFUSALS_KEPT, Shelf
 from roost.model_server.core.state import (
     Clear,

@@ -4,9 +4,19 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Job: TypeAlias = Callable[[], None]
+
+
+class LanesPort(Protocol):
+    """Where service effects are carried out."""
+
+    def submit(self, lane: str, job: Job, /) -> None:
+        """Run the job after all earlier ones of its lane."""
+
+    def close(self) -> None:
+        """Take no more jobs."""
 
 
 class Lanes:

@@ -10,16 +10,17 @@ import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from roost.chassis.core import Connected, Core, Decision, Disconnected, Key, Started, TimerFired
+from roost.chassis.core import Connected, Core, Decision, Disconnected, Started, TimerFired
 from roost.chassis.effects import ClearTimer, Note, Publish, SetTimer, note
-from roost.chassis.lanes import Lanes
+from roost.chassis.lanes import Lanes, LanesPort
 from roost.chassis.logs import get_logger
 from roost.chassis.metrics import Metrics
 from roost.chassis.ports import SessionPort
 from roost.chassis.received import Received
 from roost.chassis.session import Token
+from roost.chassis.states import States
 from roost.chassis.store import Store
-from roost.chassis.turn import Happened, Message, Performed, Stop, Turn
+from roost.chassis.turn import Happened, Inbox, Message, Performed, Stop, Turn
 from roost.wire.refusal import Refused
 
 GROUP: Final = 64
@@ -35,34 +36,14 @@ Performer: TypeAlias = Callable[[Any], Iterable[Any] | None]
 """Carries one service effect out and returns the events that come of it."""
 
 
-class States:
-    """All entities in memory; the durable ones mirror the store."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, dict[str, Any]] = {}
-
-    def get(self, kind: str, id_: str, /) -> Any:
-        """Return the state of one entity, or None."""
-        return self._kinds.get(kind, {}).get(id_)
-
-    def all(self, kind: str, /) -> Mapping[str, Any]:
-        """Return all entities of a kind by id, oldest first."""
-        return self._kinds.get(kind, {})
-
-    def put(self, key: Key, state: Any) -> None:
-        """Set or, with None, delete one entity."""
-        kind, id_ = key
-        entities = self._kinds.setdefault(kind, {})
-        if state is None:
-            entities.pop(id_, None)
-        else:
-            entities[id_] = state
-
-
 class Runner:
-    """Runs one core over one store and one session, on one thread."""
+    """Runs one core over one store and one session, on one thread.
 
-    def __init__(
+    ``run`` is a loop around ``begin``, ``step`` and ``end``; whoever has a clock and threads of
+    another kind, such as a simulation, calls these instead.
+    """
+
+    def __init__(  # noqa: PLR0913 - a shell is the sum of its parts
         self,
         core: Core,
         store: Store,
@@ -74,6 +55,8 @@ class Runner:
         *,
         workers: int = _EFFECT_WORKERS,
         pause: Callable[[float], None],
+        inbox: Inbox | None = None,
+        lanes: LanesPort | None = None,
     ) -> None:
         """Put the parts together; ``run`` begins.
 
@@ -87,16 +70,18 @@ class Runner:
             metrics: Where events are counted.
             workers: How many service effects run side by side.
             pause: Waits between tries of an effect that raised.
+            inbox: Where items wait for their turn; by default a queue between threads.
+            lanes: Where service effects are carried out; by default on ``workers`` threads.
         """
         self._core, self._store, self._session = core, store, session
         self._decode, self._performers = decode, performers
         self._clock, self._metrics, self._pause = clock, metrics, pause
         self._log = get_logger()
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._queue: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._states = States()
         self._timers: dict[str, float] = {}
         self._done: list[int] = []
-        self._lanes = Lanes(workers)
+        self._lanes: LanesPort = Lanes(workers) if lanes is None else lanes
         self._stopping = False
         session.on_connected = lambda generation: self.post(Connected(clock(), generation))
         session.on_disconnected = lambda: self.post(Disconnected(clock()))
@@ -135,25 +120,62 @@ class Runner:
         Raises:
             Exception: the store could not be written; the process must end and start again.
         """
+        self.begin()
+        while not self._stopping:
+            self.step(self.patience_s)
+        self.end()
+
+    def begin(self) -> None:
+        """Load what is there, do what an earlier process left, and take the turn of the start.
+
+        Raises:
+            Exception: as ``run``.
+        """
         for key, state in self._store.load_states():
             self._states.put(key, state)
         self._timers = self._store.timers()
-        left = self._store.outbox()
+        # First: what the turn of the start publishes is newer than what was left.
+        self._perform([(entry.id, entry.effect) for entry in self._store.outbox()])
         self._turn([Happened(Started(self._clock()))])
-        self._perform([(entry.id, entry.effect) for entry in left])
-        while not self._stopping:
-            items = self._take()
-            if items or self._timer_due():
-                self._turn(items)
-            elif self._done:
-                self._flush_done()
+
+    def step(self, wait_s: float = 0.0) -> bool:
+        """Take one turn, if something came or a timer is due.
+
+        Args:
+            wait_s: How long to wait for something to come.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            Exception: as ``run``.
+        """
+        items = self._take(wait_s)
+        if items or self._timer_due():
+            self._turn(items)
+        elif self._done:
+            self._flush_done()
+        else:
+            return False
+        return True
+
+    def end(self) -> None:
+        """Write down what was done; what was not is in the journal."""
         self._flush_done()
         self._lanes.close()
 
-    def _take(self) -> list[Any]:
-        """Wait for items until the next timer is due; return at most a group."""
+    @property
+    def patience_s(self) -> float:
+        """Seconds until the next step is due although nothing comes."""
+        longest = _IDLE_WAIT_S if self._done else _LONGEST_WAIT_S
+        if not self._timers:
+            return longest
+        return min(longest, max(0.0, min(self._timers.values()) - self._clock()))
+
+    def _take(self, wait_s: float) -> list[Any]:
+        """Wait for items; return at most a group."""
         try:
-            items = [self._queue.get(timeout=self._wait_s())]
+            items = [self._queue.get(timeout=wait_s)]
         except queue.Empty:
             return []
         while len(items) < GROUP:
@@ -162,12 +184,6 @@ class Runner:
             except queue.Empty:
                 break
         return items
-
-    def _wait_s(self) -> float:
-        longest = _IDLE_WAIT_S if self._done else _LONGEST_WAIT_S
-        if not self._timers:
-            return longest
-        return min(longest, max(0.0, min(self._timers.values()) - self._clock()))
 
     def _timer_due(self) -> bool:
         return bool(self._timers) and min(self._timers.values()) <= self._clock()

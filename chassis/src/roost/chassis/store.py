@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -52,12 +53,16 @@ class Store:
         Raises:
             StateNewer: a newer Roost wrote it.
         """
-        self._states = {kind: TypeAdapter(type_) for kind, type_ in kinds.items()}
-        self._effects = {type_.__name__: TypeAdapter(type_) for type_ in effects}
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._states = {kind: _adapter(type_) for kind, type_ in kinds.items()}
+        self._effects = {type_.__name__: _adapter(type_) for type_ in effects}
+        self._db = self._connect(path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._migrate(path)
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def _migrate(self, path: Path) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -182,6 +187,11 @@ class Store:
     def set_aside_events(self) -> list[tuple[float, str, str]]:
         """Return time, event and error of what was set aside, oldest first."""
         return self._db.execute("SELECT at, event, error FROM set_aside ORDER BY id").fetchall()
+
+
+@cache
+def _adapter(type_: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)  # which takes milliseconds to make
 
 
 def _publish_body(publish: Publish) -> bytes:

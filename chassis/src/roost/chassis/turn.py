@@ -1,12 +1,36 @@
 """What the runner takes in, and what one group of events changes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from roost.chassis.core import Key
 from roost.chassis.effects import Publish
 from roost.chassis.received import Received
 from roost.chassis.session import Token
+
+
+class Inbox(Protocol):
+    """Where items wait for their turn; ``queue.SimpleQueue`` is one."""
+
+    def put(self, item: Any, /) -> None:
+        """Add an item, from any thread."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the oldest item, waiting for it.
+
+        Raises:
+            queue.Empty: none came in time.
+        """
+
+    def get_nowait(self) -> Any:
+        """Take the oldest item.
+
+        Raises:
+            queue.Empty: there is none.
+        """
+
+    def qsize(self) -> int:
+        """Return how many wait."""
 
 
 @dataclass(frozen=True, slots=True)
