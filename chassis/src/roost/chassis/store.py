@@ -8,7 +8,6 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -32,6 +31,7 @@ CREATE TABLE set_aside (
 """
 _SET_ASIDE_KEPT: Final = 1000
 _PUBLISH: Final = "Publish"
+_ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +189,11 @@ class Store:
         return self._db.execute("SELECT at, event, error FROM set_aside ORDER BY id").fetchall()
 
 
-@cache
 def _adapter(type_: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(type_)  # which takes milliseconds to make
+    """Return the adapter of a type, made once: that takes milliseconds."""
+    if type_ not in _ADAPTERS:
+        _ADAPTERS[type_] = TypeAdapter(type_)
+    return _ADAPTERS[type_]
 
 
 def _publish_body(publish: Publish) -> bytes:
