@@ -248,7 +248,7 @@ def test_a_message_is_acknowledged_only_after_its_commit(
 
 
 def test_a_core_that_raises_sets_the_event_aside(house: House) -> None:
-    """The event is kept for a person, acknowledged, and the next one is taken."""
+    """The event is kept for a person, acknowledged, and the next one is taken (WIRE-030)."""
     house.start()
     house.expect(("up", b"1"))
     house.say(b"raise")

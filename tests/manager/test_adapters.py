@@ -2,13 +2,15 @@
 
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from roost.chassis.effects import Publish
+from roost.chassis.received import Received
+from roost.chassis.session import Token
 from roost.chassis.testing import MemoryBroker, MemorySession
 from roost.manager import __main__ as process
 from roost.manager.adapters.decode import CONTROL
@@ -17,13 +19,11 @@ from roost.manager.adapters.wiring import build
 from roost.manager.adapters.workloads import WorkloadsFolder
 from roost.manager.bindings import Bindings, load
 from roost.manager.core.events import (
-    Acknowledge,
     ApplyBindings,
     BindingsApplied,
     BindingsRead,
     BindingsRefused,
     ForwardDropped,
-    Ordered,
     ReadBindings,
 )
 from roost.manager.core.manager import ManagerCore
@@ -37,53 +37,39 @@ AT = 5.0
 class Launches:
     """Launch subscriptions on a broker in memory, and what came by them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *topics: str) -> None:
         self.broker = MemoryBroker()
         self.session: MemorySession = self.broker.session()
         self.session.start()
-        self.arrived: list[Ordered] = []
-        self.under_test = LaunchSubscriptions(
-            self.session, self.arrived.append, lambda: AT, random.Random(1)
-        )
+        self.arrived: list[tuple[str, bool]] = []
+        self.take(topics)
+        self.under_test = LaunchSubscriptions(self.session, self.take, topics)
 
-    def send(self, topic: str) -> None:
+    def take(self, topics: Sequence[str]) -> None:
+        """Subscribe as the runner does for orders."""
+        for topic in topics:
+            self.session.subscribe(topic, self._arrive, as_published=True)
+
+    def _arrive(self, received: Received, token: Token) -> None:
+        self.session.ack(token)
+        self.arrived.append((received.topic, received.retain))
+
+    def send(self, topic: str, *, retain: bool = False) -> None:
         """Let somebody publish."""
-        self.broker.route(Publish(topic, b"x", correlation=b"c"))
-
-    def again(self) -> None:
-        """Lose and regain the connection: what was not acknowledged comes again."""
-        self.arrived.clear()
-        self.session.drop()
-        self.session.start()
-
-
-def test_a_launching_message_comes_again_until_it_is_acknowledged() -> None:
-    """The broker may forget it only once its outcome is committed."""
-    launches = Launches()
-    launches.under_test.apply(["a/+"])
-    launches.send("a/1")
-    (order,) = launches.arrived
-    assert (order.at, order.topic, order.payload, order.correlation) == (AT, "a/1", b"x", b"c")
-    launches.again()
-    (order,) = launches.arrived
-    assert order.receipt is not None
-    launches.under_test.acknowledge(Acknowledge("a receipt of an earlier process"))
-    launches.again()
-    (order,) = launches.arrived
-    launches.under_test.acknowledge(Acknowledge(order.receipt or ""))
-    launches.again()
-    assert launches.arrived == []
+        self.broker.route(Publish(topic, b"x", retain=retain))
 
 
 def test_launch_topics_change() -> None:
-    """Those that are gone, also of an earlier process, are left."""
-    launches = Launches()
+    """Those that are gone, also of an earlier process, are left; the others are not touched."""
+    launches = Launches("a", "b")
     launches.session.subscribe("old", lambda received, _token: pytest.fail(received.topic))
-    launches.under_test.apply(["a", "b"], ["old"])
-    launches.under_test.apply(["b", "c"])
+    launches.under_test.apply(["b", "c"], ["old", "b"])
     for topic in ("old", "a", "b", "c"):
         launches.send(topic)
-    assert [order.topic for order in launches.arrived] == ["b", "c"]
+    launches.send("c", retain=True)
+    assert launches.arrived == [("b", False), ("c", False), ("c", True)]
+    launches.under_test.apply(["b", "c"])
+    assert len(launches.arrived) == 3, "what is subscribed is not asked for again"
 
 
 class Applied:
@@ -126,19 +112,21 @@ def test_composition(tmp_path: Path) -> None:
         clock=lambda: AT,
         rng=random.Random(1),
         stopping=threading.Event(),
+        take_orders=lambda topics: pytest.fail(str(topics)),
     )
     settings = ManagerSettings(workloads=tmp_path, broker="mqtt://127.0.0.1:1")
     wiring = build(context, settings, bindings)
     assert set(wiring.performers) == set(ManagerCore().effects)
-    assert wiring.subscriptions == [topic.filter for topic in CONTROL]
-    launches.send("jobs/start")
-    assert [type(event) for event in posted] == [Ordered]
+    assert wiring.subscriptions == [*(topic.filter for topic in CONTROL), "jobs/start"]
+    assert "jobs/start" in wiring.orders
+    assert set(wiring.orders) <= set(wiring.subscriptions)
     (beside,) = wiring.background
     beside.start()
-    assert posted[1:] == [BindingsRead(AT, bindings)]
+    assert posted == [BindingsRead(AT, bindings)]
     forwarder: Any = beside
+    assert forwarder._forwarder._plan.sources == ("jobs/+/results/+",)
     forwarder._forwarder._dropped("name", "why")
-    assert posted[2:] == [ForwardDropped(AT, "name", "why")]
+    assert posted[1:] == [ForwardDropped(AT, "name", "why")]
     heard: list[str] = []
     launches.session.on_fatal = heard.append
     forwarder._forwarder._connection._say_taken_over()

@@ -5,9 +5,6 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from roost.manager.core.events import (
-    Acknowledge,
-)
 from roost.manager.core.lifecycle import STATE_KEPT_S
 
 from .world import EACH_BINDING, IMAGE, World, make_world
@@ -215,13 +212,6 @@ def test_resend_is_passed_on(world: World) -> None:
     world.receive("tasks/t/resend")
     (order,) = world.take("/resend")
     assert (order.topic, order.payload) == ("proplets/p/tasks/t/resend", b"")
-
-
-def test_a_receipt_is_given_back_whatever_became_of_the_message(world: World) -> None:
-    """Accepted or refused, it need not come again."""
-    for number, payload in enumerate([json.dumps(JOB).encode(), b"\xff"]):
-        world.order("jobs/start", payload, receipt=f"r{number}")
-        assert world.asked.pop() == Acknowledge(f"r{number}")
 
 
 def test_a_launch_that_lacks_a_field_is_named(world: World) -> None:

@@ -43,6 +43,8 @@ class Context:
         clock: Unix seconds.
         rng: The process's randomness.
         post: Hands an event to the core, from any thread.
+        take_orders: Subscribes to further filters, whose messages are orders: they go the way of
+            ``Wiring.orders``, so each is acknowledged once its outcome is committed.
         stopping: Set when the process shall end.
     """
 
@@ -52,6 +54,7 @@ class Context:
     clock: Clock
     rng: random.Random
     post: Callable[[Any], None]
+    take_orders: Callable[[Sequence[str]], None]
     stopping: threading.Event
 
 
@@ -174,6 +177,7 @@ class _Process:
             clock=time.time,
             rng=self._rng,
             post=lambda event: self._require_runner().post(event),
+            take_orders=lambda names: self._require_runner().subscribe(names, names),
             stopping=self._stopping,
         )
         wiring = build(context)
@@ -220,7 +224,7 @@ class _Process:
         os._exit(code)
 
     def _require_runner(self) -> Runner:
-        assert self._runner is not None, "no event is posted before the runner exists"
+        assert self._runner is not None, "nothing is handed over before the runner exists"
         return self._runner
 
     def _fatal(self, reason: str) -> None:

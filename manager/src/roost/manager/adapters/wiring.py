@@ -7,13 +7,7 @@ from roost.manager.adapters.forwarder import Forwarder
 from roost.manager.adapters.launches import LaunchSubscriptions
 from roost.manager.adapters.workloads import WorkloadsFolder
 from roost.manager.bindings import Bindings
-from roost.manager.core.events import (
-    Acknowledge,
-    ApplyBindings,
-    BindingsRead,
-    ForwardDropped,
-    ReadBindings,
-)
+from roost.manager.core.events import ApplyBindings, BindingsRead, ForwardDropped, ReadBindings
 from roost.manager.core.manager import ManagerCore
 from roost.manager.settings import ManagerSettings
 
@@ -51,19 +45,17 @@ def build(context: Context, settings: ManagerSettings, bindings: Bindings) -> Wi
         # Looked up when it is needed: the process sets it after this.
         fatal=lambda reason: context.session.on_fatal(reason),  # noqa: PLW0108
     )
-    launches = LaunchSubscriptions(context.session, context.post, context.clock, context.rng)
-    folder = WorkloadsFolder(settings.workloads, bindings, launches, forwarder, context.clock)
     # Before anything connects: what waits in a session must find its rule, or it is dropped.
-    folder.apply(ApplyBindings())
+    forwarder.apply([(rule.source, rule.to) for rule in bindings.forwards])
+    topics = [rule.topic for rule in bindings.launches]
+    launches = LaunchSubscriptions(context.session, context.take_orders, topics)
+    folder = WorkloadsFolder(settings.workloads, bindings, launches, forwarder, context.clock)
+    control = [topic.filter for topic in CONTROL if not topic.retained]
     return Wiring(
         core=ManagerCore(),
         decode=decode,
-        subscriptions=[topic.filter for topic in CONTROL],
-        orders=[topic.filter for topic in CONTROL if not topic.retained],
-        performers={
-            ReadBindings: folder.read,
-            ApplyBindings: folder.apply,
-            Acknowledge: launches.acknowledge,
-        },
+        subscriptions=[*(topic.filter for topic in CONTROL), *topics],
+        orders=[*control, *topics],
+        performers={ReadBindings: folder.read, ApplyBindings: folder.apply},
         background=(_Beside(context, bindings, forwarder),),
     )

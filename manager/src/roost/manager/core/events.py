@@ -17,7 +17,6 @@ class Ordered:
         retain: Whether the broker had kept it.
         response_topic: Where an answer is wanted.
         correlation: What the answer must carry.
-        receipt: Names the message to its adapter, which acknowledges it when told so.
     """
 
     at: float
@@ -26,7 +25,6 @@ class Ordered:
     retain: bool = False
     response_topic: str | None = None
     correlation: bytes | None = None
-    receipt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +113,3 @@ class ApplyBindings:
     forwards_gone: tuple[str, ...] = ()
     reload_id: str | None = None
     lane: str = "workloads"
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """Effect: what came of a message is committed, so the broker may forget it."""
-
-    receipt: str
-    lane: str = "receipts"

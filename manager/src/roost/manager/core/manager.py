@@ -17,7 +17,6 @@ from roost.manager.core.draft import (
     Draft,
 )
 from roost.manager.core.events import (
-    Acknowledge,
     ApplyBindings,
     BindingsApplied,
     BindingsRead,
@@ -51,7 +50,7 @@ class ManagerCore:
             WORKLOADS: Workloads,
         }
         self.volatile = frozenset({PROPLET, LINK, BINDINGS})
-        self.effects: tuple[type[Any], ...] = (ReadBindings, ApplyBindings, Acknowledge)
+        self.effects: tuple[type[Any], ...] = (ReadBindings, ApplyBindings)
 
     def handle(self, event: Any, view: View) -> Decision:
         """Decide what one event changes."""

@@ -10,7 +10,7 @@ from roost.manager.core.control import refuse_control_outputs
 from roost.manager.core.dispatch import add_task
 from roost.manager.core.draft import LAUNCH as LAUNCH_KIND
 from roost.manager.core.draft import Draft
-from roost.manager.core.events import Acknowledge, Ordered, ReadBindings
+from roost.manager.core.events import Ordered, ReadBindings
 from roost.manager.core.launch import expand
 from roost.manager.core.lifecycle import resend_order
 from roost.manager.core.task import CancelAsked, Task
@@ -54,8 +54,6 @@ class Launched:
 
 def on_order(draft: Draft, order: Ordered) -> None:
     """Obey an order, or refuse it where its sender can see that."""
-    if order.receipt is not None:
-        draft.add(Acknowledge(order.receipt))
     if order.topic == LAUNCH.template:
         _on_launch(draft, order)
         return
