@@ -19,7 +19,8 @@ from .task_side import ROOT
 
 CONTRACTS = ROOT / ".importlinter"
 SOURCES = (
-    "specs/wire", "specs/task-protocol", "specs/round-protocol", "specs/tooling", "chassis",
+    "specs/wire", "specs/task-protocol", "specs/round-protocol", "specs/phone-protocol",
+    "specs/tooling", "chassis",
     "manager", "proplet", "coordinator", "model-server", "client-wasm", "cli",
 )  # fmt: skip
 IMPURE = frozenset({"open", "print", "input", "breakpoint", "exec", "eval", "__import__"})
@@ -29,6 +30,7 @@ PLANTED = [
     ("task-side", "chassis/effects.py", "import safetensors"),
     ("members", "coordinator/adapters/decode.py", "import roost.manager.settings"),
     ("members", "manager/__main__.py", "import roost.proplet.settings"),
+    ("task-side", "protocol/phone/topics.py", "import roost.protocol.round.topics"),
     ("members", "wire/ids.py", "import roost.chassis.effects"),
     ("chassis", "chassis/service.py", "import roost.model_server.settings"),
     ("inside", "coordinator/core/state.py", "import roost.coordinator.adapters.spool"),
@@ -44,6 +46,7 @@ PLANTED = [
     ("pure", "coordinator/core/round.py", "import roost.chassis.logs"),
     ("pure", "model_server/core/shelf.py", "import pathlib"),
     ("pure", "proplet/core/proplet.py", "import os"),
+    ("pure", "protocol/phone/policy.py", "import time"),
     ("pure", "protocol/round/update.py", "import datetime"),
 ]
 """What a contract forbids: the contract, a file below ``roost/``, and a line for its end."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from roost.protocol.phone.refusals import PHONE_REFUSALS
+from roost.protocol.phone.topics import TOPICS as PHONE_TOPICS
 from roost.protocol.round.messages import RoundStart
 from roost.protocol.round.refusals import ROUND_REFUSALS
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
@@ -23,7 +25,8 @@ from roost.wire.blob import TOPICS as BLOB_TOPICS
 from roost.wire.refusal import WIRE_REFUSALS
 
 SPECS = Path(__file__).parents[2] / "specs"
-TOPICS = (*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS)
+TOPICS = (*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS, *PHONE_TOPICS)
+ASYNCAPI = ("asyncapi-task.json", "asyncapi-round.json", "asyncapi-phone.json")
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_a_page_names_parts_that_exist() -> None:
         fill("<!-- generated: nothing -->\n<!-- end of generated -->\n", {})
 
 
-@pytest.mark.parametrize("name", ["asyncapi-task.json", "asyncapi-round.json"])
+@pytest.mark.parametrize("name", ASYNCAPI)
 def test_asyncapi_is_sound(name: str) -> None:
     """References lead somewhere, addresses have their parameters, operations have channels."""
     document = json.loads((SPECS / "generated" / name).read_text())
@@ -97,10 +100,10 @@ def test_asyncapi_is_sound(name: str) -> None:
 
 
 def test_asyncapi_has_every_topic() -> None:
-    """Each topic of both tables is a channel."""
+    """Each topic of every table is a channel."""
     found = {
         channel["address"]
-        for name in ("asyncapi-task.json", "asyncapi-round.json")
+        for name in ASYNCAPI
         for channel in json.loads((SPECS / "generated" / name).read_text())["channels"].values()
     }
     assert found == {topic.template for topic in TOPICS}
@@ -144,12 +147,13 @@ def test_schemas_say_what_is_required() -> None:
 
 
 def test_refusal_numbers_are_unique_and_in_range() -> None:
-    """1xx is the wire's, 2xx the task protocol's, 3xx the round protocol's (WIRE-021)."""
-    numbers = [each.code for each in (*WIRE_REFUSALS, *TASK_REFUSALS, *ROUND_REFUSALS)]
-    names = [each.name for each in (*WIRE_REFUSALS, *TASK_REFUSALS, *ROUND_REFUSALS)]
+    """1xx is the wire's, 2xx the tasks', 3xx the rounds', 4xx the phones' (WIRE-021)."""
+    ranges = (WIRE_REFUSALS, TASK_REFUSALS, ROUND_REFUSALS, PHONE_REFUSALS)
+    numbers = [each.code for refusals in ranges for each in refusals]
+    names = [each.name for refusals in ranges for each in refusals]
     assert len(set(numbers)) == len(numbers)
     assert len(set(names)) == len(names)
-    for first, refusals in ((1, WIRE_REFUSALS), (2, TASK_REFUSALS), (3, ROUND_REFUSALS)):
+    for first, refusals in enumerate(ranges, 1):
         assert {each.code // 100 for each in refusals} == {first}
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import StringConstraints, TypeAdapter, ValidationError
+from roost.protocol.phone.topics import TOPICS as PHONE_TOPICS
 from roost.protocol.round.messages import RoundComplete, RoundStart
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
 from roost.protocol.task.messages import Report, StartTask, TaskRequest, Telemetry
@@ -19,7 +20,8 @@ from roost.wire.ids import DerivedId, Id, Sha256, derive
 from roost.wire.message import MAX_JSON_BYTES, Message
 from roost.wire.refusal import MALFORMED, NEWER_VERSION, TOO_LARGE, Refusal, Refused
 
-MESSAGES = list(messages((*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS)).values())
+EVERY_TOPIC = (*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS, *PHONE_TOPICS)
+MESSAGES = list(messages(EVERY_TOPIC).values())
 WEEK_S = 604_800
 ORDERS = ("start", "launch", "cancel", "stop", "resend", "reload", "rollback", "publish")
 LETTERS = "abcXYZ019._-"

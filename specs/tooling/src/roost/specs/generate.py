@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from roost.protocol.phone.refusals import PHONE_REFUSALS
+from roost.protocol.phone.topics import TOPICS as PHONE_TOPICS
 from roost.protocol.round.refusals import ROUND_REFUSALS
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
 from roost.protocol.task.refusals import TASK_REFUSALS
@@ -20,8 +22,8 @@ from roost.wire.refusal import WIRE_REFUSALS
 from roost.wire.topic import Topic
 
 GENERATED: Final = Path("generated")
-PAGES: Final = ("wire.md", "task-protocol.md", "round-protocol.md")
-ALL_TOPICS: Final = (*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS)
+PAGES: Final = ("wire.md", "task-protocol.md", "round-protocol.md", "phone.md")
+ALL_TOPICS: Final = (*BLOB_TOPICS, *TASK_TOPICS, *ROUND_TOPICS, *PHONE_TOPICS)
 
 
 def generated(folder: Path) -> dict[Path, str]:
@@ -43,6 +45,9 @@ def generated(folder: Path) -> dict[Path, str]:
     files[GENERATED / "asyncapi-round.json"] = as_json(
         document("Roost round protocol", "Rounds, updates, models, experiments.", ROUND_TOPICS)
     )
+    files[GENERATED / "asyncapi-phone.json"] = as_json(
+        document("Roost phone protocol", "What phones and their bridge say.", PHONE_TOPICS)
+    )
     parts = all_parts()
     for page in PAGES:
         files[Path(page)] = fill((folder / page).read_text(encoding="utf-8"), parts)
@@ -55,12 +60,15 @@ def all_parts() -> Mapping[str, Callable[[], str]]:
         "topics of blobs": partial(topic_table, BLOB_TOPICS),
         "topics of tasks": partial(topic_table, TASK_TOPICS),
         "topics of rounds": partial(topic_table, ROUND_TOPICS),
+        "topics of phones": partial(topic_table, PHONE_TOPICS),
         "refusals of the wire": partial(refusal_table, WIRE_REFUSALS),
         "refusals of tasks": partial(refusal_table, TASK_REFUSALS),
         "refusals of rounds": partial(refusal_table, ROUND_REFUSALS),
+        "refusals of phones": partial(refusal_table, PHONE_REFUSALS),
         "messages of blobs": partial(_messages, BLOB_TOPICS),
         "messages of tasks": partial(_messages, TASK_TOPICS),
         "messages of rounds": partial(_messages, ROUND_TOPICS),
+        "messages of phones": partial(_messages, PHONE_TOPICS),
     }
     return {**parts, **{f"states of {name}": partial(diagram, name) for name in MACHINES}}
 

@@ -1,0 +1,1 @@
+"""Phone protocol: what phones and their bridge say to each other (specs/phone.md)."""
