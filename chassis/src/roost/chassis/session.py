@@ -25,13 +25,12 @@ from roost.chassis.logs import get_logger
 from roost.chassis.packets import packet_bytes, publish_properties, received_from
 from roost.chassis.received import Received
 from roost.chassis.settings import BrokerSettings
-from roost.wire.topic import matches
+from roost.chassis.subscriptions import Subscriptions
 
 SESSION_EXPIRY_S: Final = 86_400
 MIN_BACKOFF_S: Final = (0.1, 0.5)
 MAX_BACKOFF_S: Final = (15.0, 30.0)
 _TAKEN_OVER: Final = 142
-_FILTERS_A_PACKET: Final = 64
 # Mosquitto 2.0 closes a connection that is taken over without a word. Two processes with one
 # client id then take turns, each for less than a second; nothing else looks like that.
 _SHORT_LIFE_S: Final = 1.0
@@ -83,7 +82,7 @@ class Session:
         self._log = get_logger(client_id=client_id)
         self._lock = threading.Lock()
         self._acks = AckOrder(lambda mid: self._client.ack(mid, 1))
-        self._filters: dict[str, tuple[Handler, SubscribeOptions]] = {}
+        self._subscriptions = Subscriptions(self._send_subscribe, self._send_unsubscribe)
         self._waiting: dict[int, Done] = {}
         self._early: dict[int, str | None] = {}
         self._connected = threading.Event()
@@ -119,6 +118,7 @@ class Session:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = lambda _client, _userdata, mid, *_: self._subscriptions.left(mid)
         return client
 
     def start(self) -> None:
@@ -165,30 +165,20 @@ class Session:
             as_published: Keep the retain flag of messages that are sent now, too. Otherwise
                 the flag means: not sent now, but kept by the broker.
         """
-        wanted = several(topic_filters)
         options = SubscribeOptions(
             qos=1, retainHandling=0 if retained else 2, retainAsPublished=as_published
         )
-        with self._lock:
-            self._filters.update(dict.fromkeys(wanted, (handler, options)))
-        if self.connected:
-            self._subscribe_now(wanted)
-
-    def _subscribe_now(self, topic_filters: Sequence[str]) -> None:
-        with self._lock:
-            found = [(name, self._filters.get(name)) for name in topic_filters]
-        options = [(self._prefix + name, entry[1]) for name, entry in found if entry is not None]
-        if options:
-            self._client.subscribe(options)
+        self._subscriptions.add(several(topic_filters), handler, options)
 
     def unsubscribe(self, topic_filters: str | Sequence[str]) -> None:
-        """End subscriptions."""
-        unwanted = several(topic_filters)
-        with self._lock:
-            for topic_filter in unwanted:
-                self._filters.pop(topic_filter, None)
-        if self.connected:
-            self._client.unsubscribe([self._prefix + name for name in unwanted])
+        """End subscriptions; while disconnected it is remembered."""
+        self._subscriptions.remove(several(topic_filters))
+
+    def _send_subscribe(self, filters: list[tuple[str, SubscribeOptions]]) -> None:
+        self._client.subscribe([(self._prefix + name, options) for name, options in filters])
+
+    def _send_unsubscribe(self, filters: list[str]) -> int | None:
+        return self._client.unsubscribe([self._prefix + name for name in filters])[1]
 
     def publish(self, message: Publish, done: Done | None = None) -> None:
         """Publish with QoS 1; while disconnected it waits in memory.
@@ -252,10 +242,7 @@ class Session:
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self.generation += 1
         self._acks.restart(self.generation)
-        with self._lock:
-            filters = list(self._filters)
-        for first in range(0, len(filters), _FILTERS_A_PACKET):
-            self._subscribe_now(filters[first : first + _FILTERS_A_PACKET])
+        self._subscriptions.opened()
         self._connected_at = time.monotonic()
         self._connected.set()
         self._log.info("broker.connected", generation=self.generation)
@@ -274,6 +261,7 @@ class Session:
     ) -> None:
         was_connected = self._connected.is_set()
         self._connected.clear()
+        self._subscriptions.closed()
         if reason.value == _TAKEN_OVER or (was_connected and self._is_evicted()):
             self.on_fatal(
                 "another process connected with this client id: is a second one running? "
@@ -295,22 +283,15 @@ class Session:
         if token.qos:
             self._acks.came(token.mid)
         received = received_from(message, self._prefix)
-        handler = None if received is None else self._handler(received.topic)
-        if received is None or handler is None:
-            self.ack(token)
-        else:
+        handler = None if received is None else self._subscriptions.handler(received.topic)
+        if received is not None and handler is not None:
             handler(received, token)
-
-    def _handler(self, topic: str) -> Handler | None:
-        """Return one handler: for overlapping filters the broker sends a copy each."""
-        with self._lock:
-            exact = self._filters.get(topic)
-            if exact is not None:
-                return exact[0]
-            for topic_filter, (handler, _) in self._filters.items():
-                if matches(topic_filter, topic):
-                    return handler
-            return None
+            return
+        # Not acknowledged, it would hold up all that came after it.
+        self.ack(token)
+        self._log.debug("message.unexpected", topic=message.topic)
+        if received is not None:
+            self._subscriptions.stray(received.topic)
 
     def _on_publish(
         self,
