@@ -92,9 +92,21 @@ def test_what_a_training_guest_gets(
     }  # fmt: skip
     assert tasks[0].mounts == (mount,)
     assert tasks[0].deadline_s == 30
+    assert tasks[0].limits.wall_s == 604_800
     assert [(each.name, each.topic) for each in tasks[0].inputs] == [
         ("model", "fl/models/global_model_v0")
     ]
     assert [(each.file, each.topic) for each in tasks[0].outputs] == [
         ("update", "fl/rounds/r-1/updates/p1")
     ]
+
+
+def test_a_training_guest_may_get_less_time_than_the_round() -> None:
+    """One that hangs then fails long before a device that is away is given up (ROUND-008)."""
+    (rule,) = load(SPECS.parent / "workloads").files[0].launches
+    start = {
+        "round_id": "r-1", "model_uri": "fl/models/global_model_v0", "participants": ["p1"],
+        "task_wasm_image": BLOB, "k_of_n": 1, "timeout_s": 3600, "guest_s": 30,
+    }  # fmt: skip
+    (task,) = expand(rule, json.dumps(start).encode()).requests
+    assert (task.deadline_s, task.limits.wall_s) == (3600, 30)

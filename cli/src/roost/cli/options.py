@@ -189,6 +189,13 @@ def policy_options(command: Command) -> Command:
         click.option("-k", "k_of_n", type=click.IntRange(min=1), help="Updates that suffice; all."),
         click.option("--time", "timeout_s", type=float, metavar="S", help="Of a round; 300 s."),
         click.option(
+            "--guest-time",
+            "guest_s",
+            type=float,
+            metavar="S",
+            help="Of a guest, which is killed then; until the round's time is up.",
+        ),
+        click.option(
             "--on-timeout",
             type=click.Choice(["fail", "aggregate"]),
             help="With too few updates at the end of its time; fail.",

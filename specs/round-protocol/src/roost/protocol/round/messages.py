@@ -39,6 +39,9 @@ class RoundPolicy(Part):
     hyperparams: dict[str, AnyJson] = Field(default_factory=dict, description="given to the guest")
     k_of_n: int = Field(ge=1, description="updates that close the round: the quorum")
     timeout_s: float = Field(default=300.0, gt=0, le=604_800, description="seconds from receipt")
+    guest_s: float = Field(
+        default=604_800.0, gt=0, le=604_800, description="run time of a guest; beyond it has failed"
+    )
     on_timeout: OnTimeout = Field(default=OnTimeout.FAIL, strict=False)
     min_updates: int = Field(
         default=1, ge=1, description="with on_timeout aggregate: fewer than these still fail"
