@@ -165,12 +165,16 @@ class Runner:
         self._lanes.close()
 
     @property
+    def due_at(self) -> float | None:
+        """When the next timer is due, on this service's clock."""
+        return min(self._timers.values(), default=None)
+
+    @property
     def patience_s(self) -> float:
         """Seconds until the next step is due although nothing comes."""
         longest = _IDLE_WAIT_S if self._done else _LONGEST_WAIT_S
-        if not self._timers:
-            return longest
-        return min(longest, max(0.0, min(self._timers.values()) - self._clock()))
+        due = self.due_at
+        return longest if due is None else min(longest, max(0.0, due - self._clock()))
 
     def _take(self, wait_s: float) -> list[Any]:
         """Wait for items; return at most a group."""
@@ -186,7 +190,8 @@ class Runner:
         return items
 
     def _timer_due(self) -> bool:
-        return bool(self._timers) and min(self._timers.values()) <= self._clock()
+        due = self.due_at
+        return due is not None and due <= self._clock()
 
     def _turn(self, items: Sequence[Any]) -> None:
         turn = Turn()
