@@ -97,6 +97,48 @@ def test_last_will(world: World) -> None:
     assert starts(world) == [("p", 1), ("p", 1)]
 
 
+def test_a_last_will_of_an_earlier_process_is_not_believed(world: World) -> None:
+    """It came after the presence of the next one (TASK-028)."""
+    world.presence("p", boot_id="b1")
+    world.presence("p", boot_id="b2")
+    world.presence("p", "offline", boot_id="b1")
+    assert world.noted("presence.ignored") == ["earlier_process"]
+    world.launch("t", proplet="p")
+    assert starts(world) == [("p", 1)]
+    world.presence("p", "offline", boot_id="b2")
+    world.launch("u", proplet="p")
+    assert world.state("u")["state"] == "queued"
+    world.wait(31)
+    world.presence("p", "offline", boot_id="b3")
+    assert world.get("proplet", "p").presence.boot_id == "b3", "nobody there contradicts it"
+
+
+@pytest.mark.parametrize("sign", ["telemetry", "report"])
+def test_who_shows_life_after_its_last_will_is_online(world: World, sign: str) -> None:
+    """The will was that of an earlier connection (TASK-028).
+
+    Regression: only a presence ended it, which a proplet sends again when something changes.
+    """
+    world.presence("p", labels={"zone": "attic"})
+    world.presence("p", "offline", labels={"zone": "attic"})
+    world.launch("pinned", proplet="p")
+    world.launch("free", selector={"zone": "attic"})
+    assert starts(world) == []
+    if sign == "telemetry":
+        world.telemetry("p")
+    else:
+        world.report("p", "other", 1, "running")
+    assert starts(world) == [("p", 1), ("p", 1)]
+
+
+def test_who_is_asleep_is_not_woken_by_a_life_sign(world: World) -> None:
+    """It says so itself, and says when it is awake (TASK-028)."""
+    world.presence("p", "asleep")
+    world.launch("t", proplet="p")
+    world.telemetry("p")
+    assert starts(world) == []
+
+
 def test_silence_for_30_s_is_offline(world: World) -> None:
     """Exactly 30 s of it (TASK-025)."""
     world.presence("p")

@@ -14,6 +14,7 @@ from roost.proplet.core.events import (
     MountsFound,
     OutputsDelayed,
     ResendArrived,
+    SaidOffline,
     StartArrived,
     StopArrived,
 )
@@ -132,6 +133,17 @@ def test_presence_follows_tasks_and_mounts() -> None:
     assert cards[2][0]["running"] == []
     assert cards[3][0]["mounts"] == listed[3]
     assert published(made.do(start("t1")), "presence") == []
+
+
+def test_a_last_will_that_came_late_is_contradicted() -> None:
+    """Once for each, and not without a connection, which begins with a presence (TASK-028)."""
+    made = world()
+    made.do(start("t1"))
+    for at in (2.0, 3.0):
+        [card] = published(made.do(SaidOffline(at)), "presence")
+        assert (card["status"], len(card["running"])) == ("online", 1)
+    made.do(Disconnected(4.0))
+    assert published(made.do(SaidOffline(5.0)), "presence") == []
 
 
 def test_only_so_many_run_at_once() -> None:

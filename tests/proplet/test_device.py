@@ -8,12 +8,18 @@ from roost.chassis.effects import Publish
 from roost.chassis.received import Received
 from roost.chassis.testing import MemoryBroker
 from roost.proplet.__main__ import card, goodbye
-from roost.proplet.adapters.decode import decode, subscriptions
+from roost.proplet.adapters.decode import decode, own_presence, subscriptions
 from roost.proplet.adapters.device import resources, runtimes, telemetry
 from roost.proplet.adapters.mounts import find
 from roost.proplet.adapters.sampler import Sampler
 from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
-from roost.proplet.core.events import MountsFound, ResendArrived, StartArrived, StopArrived
+from roost.proplet.core.events import (
+    MountsFound,
+    ResendArrived,
+    SaidOffline,
+    StartArrived,
+    StopArrived,
+)
 from roost.proplet.settings import PropletSettings
 from roost.protocol.task.messages import (
     Presence,
@@ -176,6 +182,22 @@ def test_orders_are_read() -> None:
     told = decode(Received(place + "stop", stop), 1.0)
     assert told == StopArrived(1.0, "t:1", 1, StopReason.STALE)
     assert decode(Received(place + "resend"), 1.0) == ResendArrived(1.0, "t:1")
+
+
+def test_its_own_presence_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only news that it is away matters; what the broker kept is replaced anyway (TASK-028)."""
+    topic = own_presence("p1")
+    online = card(settings(monkeypatch), "boot")
+    away = goodbye(online).payload
+    assert decode(Received(topic, away), 1.0) == SaidOffline(1.0)
+    for other in (
+        Received(topic, online.encode()),
+        Received(topic),
+        Received(topic, away, retain=True),
+    ):
+        assert decode(other, 1.0) is None
+    with pytest.raises(Refused):
+        decode(Received(topic, b"{"), 1.0)
 
 
 @pytest.mark.parametrize(

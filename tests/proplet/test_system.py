@@ -348,6 +348,21 @@ def test_a_killed_proplet_goes_on(running: Process, operator: Operator) -> None:
     assert report.boot_id == card.boot_id
 
 
+def test_a_proplet_contradicts_whoever_says_that_it_is_away(
+    running: Process, broker: Broker
+) -> None:
+    """As a last will does that comes after the presence of the next connection (TASK-028)."""
+    later = Operator(broker.url, "later")
+    card = later.presence(lambda card: card.status is PresenceStatus.ONLINE)
+    will = card.model_copy(update={"status": PresenceStatus.OFFLINE})
+    topic = topics.PRESENCE.format(proplet_id="p1")
+    later.session.publish(Publish(topic, will.encode(), retain=True))
+    later.presence(lambda card: card.status is PresenceStatus.OFFLINE)
+    assert later.presence(lambda card: card.status is PresenceStatus.ONLINE) == card
+    assert running.process.poll() is None
+    later.session.stop()
+
+
 def test_a_clean_end_says_offline(running: Process, operator: Operator) -> None:
     """With exit code 0, and without waiting for guests (TASK-023)."""
     image = running.image("a.wasm", guests.say('{"n": 1}\n', then=guests.SLEEP))

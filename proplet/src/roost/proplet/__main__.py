@@ -5,7 +5,7 @@ import uuid
 
 from roost.chassis.effects import Publish
 from roost.chassis.service import Context, Wiring, load_settings, serve
-from roost.proplet.adapters.decode import decode, subscriptions
+from roost.proplet.adapters.decode import decode, own_presence, subscriptions
 from roost.proplet.adapters.device import PROTOCOLS, resources, runtimes
 from roost.proplet.adapters.executor import Executor
 from roost.proplet.adapters.folders import TaskFolders
@@ -80,11 +80,12 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
         clock=context.clock,
         post=context.post,
     )
+    orders = subscriptions(settings.proplet_id)
     return Wiring(
         core=PropletCore(online, settings.slots),
         decode=decode,
-        subscriptions=subscriptions(settings.proplet_id),
-        orders=subscriptions(settings.proplet_id),
+        subscriptions=[*orders, own_presence(settings.proplet_id)],
+        orders=orders,
         performers={
             Execute: executor.execute,
             StopGuest: executor.stop,

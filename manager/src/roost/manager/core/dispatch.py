@@ -100,6 +100,10 @@ def on_presence(draft: Draft, event: PresenceArrived) -> None:
         return
     rebooted = known.presence is not None and known.presence.boot_id != presence.boot_id
     alive = presence.status is not PresenceStatus.OFFLINE
+    if rebooted and not alive and known.online(at):
+        # The last will of a process whose successor has spoken already.
+        draft.add(note("presence.ignored", "info", "earlier_process", proplet=known.id))
+        return
     seen = replace(known, presence=presence, seen_at=at if alive else known.seen_at)
     _update(draft, seen, known, at, again=rebooted)
     if alive:
@@ -113,7 +117,7 @@ def on_life_sign(draft: Draft, event: LifeSign) -> None:
 
 def _show_life(draft: Draft, proplet_id: str, at: float) -> None:
     known = draft.proplet(proplet_id) or Proplet(proplet_id)
-    _update(draft, replace(known, seen_at=at), known, at)
+    _update(draft, known.alive(at), known, at)
 
 
 def _update(

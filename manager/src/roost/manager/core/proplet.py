@@ -6,7 +6,7 @@ the one proplet a task is pinned to, for orders are repeated, but not to choose 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from roost.manager.core.step import LEASE_S
@@ -56,6 +56,13 @@ class Proplet:
     def reachable(self, at: float) -> bool:
         """Whether a start order sent now has a chance."""
         return self.online(at) or (self.online_status and _recent(self.hinted_at, at))
+
+    def alive(self, at: float) -> "Proplet":
+        """Return what it is after a life sign: a last will that came before was an old one's."""
+        card = self.presence
+        if card is not None and card.status is PresenceStatus.OFFLINE:
+            card = card.model_copy(update={"status": PresenceStatus.ONLINE})
+        return replace(self, presence=card, seen_at=at)
 
     def serves(self, selector: Mapping[str, str]) -> bool:
         """Whether its labels are what a task asks for."""

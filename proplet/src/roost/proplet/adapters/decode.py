@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from roost.chassis.received import Received
-from roost.proplet.core.events import ResendArrived, StartArrived, StopArrived
+from roost.proplet.core.events import ResendArrived, SaidOffline, StartArrived, StopArrived
 from roost.protocol.task import topics
-from roost.protocol.task.messages import StartTask, StopTask
+from roost.protocol.task.messages import Presence, PresenceStatus, StartTask, StopTask
 from roost.wire.refusal import BAD_TOPIC, RETAINED_ORDER, Refused
 
 ORDERS: Final = (topics.START, topics.STOP, topics.RESEND_OUTPUTS)
@@ -17,12 +17,19 @@ def subscriptions(proplet_id: str) -> list[str]:
     return [row.filter.replace("+", proplet_id, 1) for row in ORDERS]
 
 
+def own_presence(proplet_id: str) -> str:
+    """Return the topic of this proplet's own presence."""
+    return topics.PRESENCE.format(proplet_id=proplet_id)
+
+
 def decode(received: Received, at: float) -> Any:
-    """Turn an order into its event.
+    """Turn an order, or what is said of this proplet's presence, into its event.
 
     Raises:
         Refused: it is retained, malformed, or on a topic with a bad id.
     """
+    if topics.PRESENCE.match(received.topic) is not None:
+        return _presence(received, at)
     if received.retain:
         raise Refused(RETAINED_ORDER, f"an order on {received.topic} came retained")
     for row in ORDERS:
@@ -30,6 +37,14 @@ def decode(received: Received, at: float) -> Any:
         if ids is not None:
             return _READERS[row.template](received.payload, ids["task_id"], at)
     raise Refused(BAD_TOPIC, f"{received.topic} is no order's topic")
+
+
+def _presence(received: Received, at: float) -> SaidOffline | None:
+    """Look for a last will; what the broker keeps is replaced after each connect anyway."""
+    if received.retain or not received.payload:
+        return None
+    online = Presence.decode(received.payload).status is PresenceStatus.ONLINE
+    return None if online else SaidOffline(at)
 
 
 def _start(payload: bytes, task_id: str, at: float) -> StartArrived:

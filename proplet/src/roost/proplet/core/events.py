@@ -92,6 +92,13 @@ class OutputsDelayed:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidOffline:
+    """Somebody said on this proplet's own topic that it is away: an earlier connection's will."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class MountsFound:
     """The names of all data mounts, said once at the start and whenever they change."""
 

@@ -15,7 +15,7 @@ from roost.chassis.core import (
 )
 from roost.chassis.effects import Effect, Publish, note
 from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
-from roost.proplet.core.events import MountsFound, StartArrived
+from roost.proplet.core.events import MountsFound, SaidOffline, StartArrived
 from roost.proplet.core.happenings import DeadlinePassed, RetryDue, SlotFreed
 from roost.proplet.core.lifecycle import DEADLINE_TIMER, step
 from roost.proplet.core.reports import final_report
@@ -90,6 +90,9 @@ class PropletCore:
                 self._say_again(event.at, draft)
             case Disconnected():
                 draft.link = replace(draft.link, connected=False)
+            case SaidOffline():
+                # As if nothing had been said: it is said again below.
+                draft.link = replace(draft.link, presence=b"")
             case MountsFound(mounts=mounts):
                 draft.link = replace(draft.link, mounts=mounts)
             case TimerFired(at=at, key=key):
