@@ -1,4 +1,4 @@
-"""Run all measurements and write benchmarks/results.md; `make bench ARGS=guest`: only some.
+"""Run all measurements and write benchmarks/results.md; `make bench ARGS=guest`: a section.
 
 Every row stands beside its limit or peer, measured in the same run; only ratios mean anything on
 another machine. Nothing here is asserted by a test.
@@ -8,17 +8,18 @@ import datetime as dt
 import importlib
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("rounds", "averaging", "forwarding", "guest", "proplet")
+TOPICS = ("rounds", "faults", "averaging", "forwarding", "guest", "proplet")
 RESULTS = Path(__file__).with_name("results.md")
 HEADER = """\
 # Benchmark results
 
 Written by `make bench`. Each value stands beside its limit or peer, measured in the same run on the
-same machine unless the peer says *published*; quote the ratios, not the absolute times.
+same machine unless the peer says otherwise; quote the ratios, not the absolute times.
 
 """
 
@@ -33,23 +34,31 @@ def main(wanted: list[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
         return 2
-    sections, missed = [], 0
+    sections, missed = read_sections(), 0
     for topic in wanted or TOPICS:
         print(f"measuring {topic} …", flush=True)
         before = os.getloadavg()[0]
         module = importlib.import_module(f"benchmarks.{topic}.run")
         rows = module.measure()
         missed += sum(not row["met"] for row in rows)
-        sections.append(section(topic, (module.__doc__ or "").splitlines()[0], rows, before))
-        print(sections[-1])
-    if not wanted:
-        RESULTS.write_text(HEADER + machine() + "\n" + "\n".join(sections))
-        print(f"wrote {RESULTS.relative_to(Path.cwd())}")
+        about = getattr(module, "ABOUT", (module.__doc__ or "").splitlines()[0])
+        sections[topic] = section(topic, about, rows, before)
+        print(sections[topic])
+        known = [sections[each] for each in TOPICS if each in sections]
+        RESULTS.write_text(HEADER + machine() + "\n" + "\n".join(known))
+    print(f"wrote {RESULTS}")
     return 1 if missed else 0
 
 
+def read_sections() -> dict[str, str]:
+    """Return the sections that the page has, by topic; those not measured now stay."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    found = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {each.partition("\n")[0].removeprefix("## "): each.rstrip("\n") + "\n" for each in found}
+
+
 def machine() -> str:
-    """Describe the machine and the day."""
+    """Describe the machine."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -61,8 +70,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"Machine: {os.cpu_count()} × {model}, {memory:.0f} GiB, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}; "
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC.\n"
+        f"{platform.release()}, Python {platform.python_version()}.\n"
     )
 
 
@@ -71,7 +79,7 @@ def section(topic: str, title: str, rows: list[dict[str, Any]], load: float) -> 
     lines = [
         f"## {topic}",
         "",
-        f"{title} Load before: {load:.2f}.",
+        f"{title} {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC; load before: {load:.2f}.",
         "",
         "| what | measured | limit or peer | its value | ratio | budget | met |",
         "| --- | ---: | --- | ---: | ---: | --- | --- |",
