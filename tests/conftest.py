@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ DEADLINE_S = 10.0
 # examples are always the same; elsewhere each run tries new ones.
 settings.register_profile("roost", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("roost")
+
+# A shell starts its background jobs with SIGINT ignored, and all their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def mosquitto_path() -> str | None:

@@ -4,18 +4,23 @@ Blocks marked ``<!-- run: name -->`` run in order; those marked ``background`` k
 Only the port is replaced, because 1883 may be taken on the machine that tests.
 """
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from roost.cli.architectures import fresh_mlp
+from roost.protocol.round.model import encode_safetensors
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -171,6 +176,20 @@ def test_the_demo_without_mosquitto(reader: Reader) -> None:
     assert run.returncode == 0, printed
     assert "embedded broker" in printed
     assert len(re.findall(r"accuracy\s+[\d.]+%", printed)) == 15
+
+
+def test_pytorch_loads_a_model_as_the_readme_says(tmp_path: Path) -> None:
+    """The page's snippet, on a model of its shape, gives what the tensors say."""
+    if find_spec("torch") is None:
+        pytest.skip("SKIPPED LOUDLY: PyTorch is not installed (pip install torch)")
+    tensors = fresh_mlp((64, 32, 10), seed=1)
+    (tmp_path / "model.safetensors").write_bytes(encode_safetensors(tensors, {}))
+    (snippet,) = re.findall(r"```python\n(import torch\n.*?)```", README.read_text(), re.DOTALL)
+    shown = "\nprint([p.detach().numpy().tolist() for p in net.state_dict().values()])"
+    run = subprocess.run(
+        [sys.executable, "-c", snippet + shown], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert json.loads(run.stdout) == [array.tolist() for array in tensors.values()]
 
 
 def test_the_readme_names_the_guest_that_is_shipped() -> None:
