@@ -148,8 +148,9 @@ def test_others_states_are_read(bench: Bench) -> None:
     assert isinstance(event, TaskChanged)
     assert (event.round_id, event.participant) == ("e:0001", "p-1")
     assert (event.fact.status, event.fact.reason) == ("failed", "trap")
-    state["launch"] = {"topic": "other", "sha256": "ab" * 32, "key": "fl/rounds/start"}
-    assert said(bench, "tasks/t/state", json.dumps(state).encode()) is None
+    state["launch"] = {"topic": "other", "sha256": "ab" * 32, "key": "e:0001"}
+    state["reason"] = "fl/rounds/start"
+    assert said(bench, "tasks/e:0001:p-1/state", json.dumps(state).encode()) is None
     assert said(bench, "tasks/t/state", b'{"task_id":"t","state":"failed"}') is None
     assert said(bench, "tasks/t/state") is None
 

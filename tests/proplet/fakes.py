@@ -40,8 +40,10 @@ class FakeTransport:
             raise FetchTimeout(f"nothing on {topic} within {timeout_s:g} s")
         into.write_bytes(self.topics[topic])
 
-    def fetch_blob(self, owner: str, sha256: str, into: Path, timeout_s: float) -> None:
-        """Write the blob's bytes."""
+    def fetch_blob(
+        self, owner: str, sha256: str, into: Path, timeout_s: float, max_bytes: int = 0  # noqa: ARG002
+    ) -> None:
+        """Write the blob's bytes; their number is not looked at."""
         self.fetched.append(f"{owner}/{sha256}")
         if (owner, sha256) not in self.blobs:
             raise FetchTimeout(f"no blob {owner}/{sha256} within {timeout_s:g} s")

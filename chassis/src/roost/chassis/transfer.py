@@ -1,12 +1,14 @@
 """Fetching retained topics and blobs, and sending many messages with few in flight."""
 
+import contextlib
 import hashlib
 import os
 import queue
 import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -16,12 +18,14 @@ from roost.chassis.ports import SessionPort
 from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.wire.blob import BLOB_CHUNK, BLOB_MANIFEST, MANIFEST_CONTENT_TYPE, Manifest
+from roost.wire.refusal import MALFORMED, Refused
 
+SLOWEST_BYTES_S: Final = 32_768
 CHUNK_GROUP: Final = 4
 GROUPS_AHEAD: Final = 2
 SEND_WINDOW: Final = 16
 
-Inbox: TypeAlias = "queue.SimpleQueue[Received]"
+Inbox: TypeAlias = "queue.Queue[Received]"
 Inboxes: TypeAlias = dict[str, Inbox]
 
 
@@ -38,7 +42,8 @@ class Fetcher:
 
     def _open(self, topics: Sequence[str]) -> Inboxes:
         """Subscribe to exact topics with one packet."""
-        inboxes: Inboxes = {topic: queue.SimpleQueue() for topic in topics}
+        # Room for one: whoever floods the topic of a chunk fills no memory.
+        inboxes: Inboxes = {topic: queue.Queue(maxsize=1) for topic in topics}
         with self._subscribing:
             with self._lock:
                 for topic, inbox in inboxes.items():
@@ -63,7 +68,8 @@ class Fetcher:
         with self._lock:
             inboxes = list(self._inboxes.get(received.topic, ()))
         for inbox in inboxes:
-            inbox.put(received)
+            with contextlib.suppress(queue.Full):
+                inbox.put_nowait(received)
 
     def fetch_topic(self, topic: str, timeout_s: float) -> Received:
         """Return the message that the topic holds, or gets within the time.
@@ -84,10 +90,14 @@ class Fetcher:
 
         Raises:
             FetchTimeout: it is not there.
-            roost.wire.refusal.Refused: it is no manifest.
+            roost.wire.refusal.Refused: it is no manifest, or that of another blob.
         """
         topic = BLOB_MANIFEST.format(owner=owner, sha256=sha256)
-        return Manifest.decode(self.fetch_topic(topic, timeout_s).payload)
+        manifest = Manifest.decode(self.fetch_topic(topic, timeout_s).payload)
+        if (manifest.owner, manifest.sha256) != (owner, sha256):
+            text = f"{topic} holds the manifest of {manifest.owner}/{manifest.sha256}"
+            raise Refused(MALFORMED, text)
+        return manifest
 
     def fetch_payload(self, topic: str, timeout_s: float, into: Path) -> Received:
         """Write what a topic holds, inline or as a blob, to a file.
@@ -112,13 +122,14 @@ class Fetcher:
 
         Args:
             manifest: Of the blob.
-            timeout_s: How long to wait for any one chunk.
+            timeout_s: How long to wait for any one chunk; all together may take this long
+                beside what ``SLOWEST_BYTES_S`` takes.
             into: Written under a temporary name first, so it is whole or absent; a caller that
                 promises to have it after a loss of power must fsync it.
 
         Raises:
-            FetchTimeout: a chunk was not there.
-            BlobCorrupt: the bytes do not have the manifest's digest or size.
+            FetchTimeout: a chunk was not there, or all together came too slowly.
+            BlobCorrupt: a chunk has not its size, or all together not their digest.
         """
         handle, name = tempfile.mkstemp(dir=into.parent, prefix=".blob-")
         try:
@@ -130,43 +141,55 @@ class Fetcher:
             raise
 
     def _copy_verified(self, manifest: Manifest, timeout_s: float, file: BinaryIO) -> None:
-        sha = hashlib.sha256()
+        sha, left = hashlib.sha256(), manifest.size
         for chunk in self._chunks(manifest, timeout_s):
+            wanted = min(manifest.chunk_bytes, left)
+            if len(chunk) != wanted:
+                raise _corrupt(manifest, f"a chunk has {len(chunk)} bytes instead of {wanted}")
+            left -= wanted
             sha.update(chunk)
             file.write(chunk)
-        if file.tell() != manifest.size or sha.hexdigest() != manifest.sha256:
-            raise BlobCorrupt(
-                f"blob {manifest.owner}/{manifest.sha256}: the chunks do not have its digest; "
-                "its owner must publish it again"
-            )
+        if sha.hexdigest() != manifest.sha256:
+            raise _corrupt(manifest, "the chunks do not have its digest")
 
-    def _chunks(self, manifest: Manifest, timeout_s: float) -> Iterable[bytes]:
+    def _chunks(self, manifest: Manifest, timeout_s: float) -> Iterator[bytes]:
         """Yield the chunks in order; the next group is on its way while one is read."""
-        topics = [
-            BLOB_CHUNK.format(owner=manifest.owner, sha256=manifest.sha256, n=n)
-            for n in range(manifest.chunks)
-        ]
-        groups = deque(
-            topics[first : first + CHUNK_GROUP] for first in range(0, len(topics), CHUNK_GROUP)
-        )
+        end = time.monotonic() + timeout_s + manifest.size / SLOWEST_BYTES_S
+        groups = _chunk_groups(manifest)
         opened: deque[Inboxes] = deque()
         try:
-            while groups or opened:
-                while groups and len(opened) < GROUPS_AHEAD:
-                    opened.append(self._open(groups.popleft()))
+            while True:
+                while len(opened) < GROUPS_AHEAD and (group := next(groups, None)):
+                    opened.append(self._open(group))
+                if not opened:
+                    return
                 for topic, inbox in opened[0].items():
-                    yield _take_chunk(inbox, topic, timeout_s)
+                    yield _take_chunk(inbox, topic, min(timeout_s, end - time.monotonic()))
                 self._close(opened.popleft())
         finally:
             for inboxes in opened:
                 self._close(inboxes)
 
 
+def _corrupt(manifest: Manifest, problem: str) -> BlobCorrupt:
+    blob = f"blob {manifest.owner}/{manifest.sha256}"
+    return BlobCorrupt(f"{blob}: {problem}; its owner must publish it again")
+
+
+def _chunk_groups(manifest: Manifest) -> Iterator[list[str]]:
+    """Yield the topics of the chunks, few at a time: a manifest may announce millions."""
+    for first in range(0, manifest.chunks, CHUNK_GROUP):
+        yield [
+            BLOB_CHUNK.format(owner=manifest.owner, sha256=manifest.sha256, n=n)
+            for n in range(first, min(first + CHUNK_GROUP, manifest.chunks))
+        ]
+
+
 def _take_chunk(inbox: Inbox, topic: str, timeout_s: float) -> bytes:
     try:
-        return inbox.get(timeout=timeout_s).payload
+        return inbox.get(timeout=max(0.0, timeout_s)).payload
     except queue.Empty:
-        raise FetchTimeout(f"{topic} did not come within {timeout_s:g} s") from None
+        raise FetchTimeout(f"{topic} did not come within {max(0.0, timeout_s):.3g} s") from None
 
 
 def send_all(session: SessionPort, messages: Iterable[Publish], timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from roost.chassis.effects import Publish
+from roost.wire.blob import MAX_BLOB_BYTES
 
 
 class Transport(Protocol):
@@ -18,12 +19,19 @@ class Transport(Protocol):
             roost.wire.refusal.Refused: it came malformed.
         """
 
-    def fetch_blob(self, owner: str, sha256: str, into: Path, timeout_s: float) -> None:
+    def fetch_blob(
+        self,
+        owner: str,
+        sha256: str,
+        into: Path,
+        timeout_s: float,
+        max_bytes: int = MAX_BLOB_BYTES,
+    ) -> None:
         """Write a blob to a file, verified.
 
         Raises:
             roost.chassis.errors.ChassisError: it did not come whole, or not in time.
-            roost.wire.refusal.Refused: its manifest is none.
+            roost.wire.refusal.Refused: its manifest is none, or says more than ``max_bytes``.
         """
 
     def send(self, messages: Iterable[Publish], timeout_s: float) -> None:

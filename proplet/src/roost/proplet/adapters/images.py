@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -24,6 +25,7 @@ _PINNED: Final = ".layer"
 _FETCHING: Final = "fetch-"
 _MAX_PINS: Final = 1000
 _LOCKS: Final = 16
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,14 @@ class ImageStore:
 
     def _blob(self, reference: str, timeout_s: float) -> Image:
         owner, _, sha256 = reference.removeprefix("blob:").partition("/")
-        if len(sha256) != hashlib.sha256().digest_size * 2:
+        if _SHA256.fullmatch(sha256) is None:  # it becomes the name of a file
             raise ImageRefused(f"'{reference}' is no blob: write blob:owner/sha256")
         here = self._here(sha256)
         if here is not None:
             return here
         with self._temporary() as path:
             try:
-                self.transport.fetch_blob(owner, sha256, path, timeout_s)
+                self.transport.fetch_blob(owner, sha256, path, timeout_s, self.max_bytes)
             except (ChassisError, Refused, ValueError) as error:
                 raise ImageUnavailable(f"{reference}: {error}") from error
             return self._keep(path, sha256)

@@ -10,6 +10,8 @@ from roost.chassis.packets import packet_bytes
 from roost.chassis.session import Session
 from roost.chassis.transfer import Fetcher, send_all
 from roost.proplet.errors import OutputRefused
+from roost.wire.blob import MAX_BLOB_BYTES
+from roost.wire.refusal import TOO_LARGE, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,19 @@ class MqttTransport:
         """Write what a retained topic holds, inline or as a blob, to a file."""
         self.fetcher.fetch_payload(topic, timeout_s, into)
 
-    def fetch_blob(self, owner: str, sha256: str, into: Path, timeout_s: float) -> None:
+    def fetch_blob(
+        self,
+        owner: str,
+        sha256: str,
+        into: Path,
+        timeout_s: float,
+        max_bytes: int = MAX_BLOB_BYTES,
+    ) -> None:
         """Write a blob to a file, verified."""
         manifest = self.fetcher.fetch_manifest(owner, sha256, timeout_s)
+        if manifest.size > max_bytes:
+            text = f"blob {owner}/{sha256} has {manifest.size} bytes, {max_bytes} are taken here"
+            raise Refused(TOO_LARGE, text)
         self.fetcher.fetch_blob(manifest, timeout_s, into)
 
     def send(self, messages: Iterable[Publish], timeout_s: float) -> None:

@@ -7,12 +7,14 @@ specification 1.1, "pull". Nothing here keeps a file that does not have its dige
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from roost.chassis.transfer import SLOWEST_BYTES_S
 from roost.proplet.errors import ImageRefused, ImageUnavailable
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ MAX_MANIFEST_BYTES: Final = 1_048_576
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _REFERENCE: Final = re.compile(
     r"oci://(?P<host>(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?)"
-    r"/(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"/(?P<name>[a-z0-9]+(?:(?:\.|/|_{1,2}|-+)[a-z0-9]+)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@sha256:(?P<digest>[0-9a-f]{64}))?"
 )
@@ -100,7 +102,7 @@ class Registry:
         url = f"{self._base(reference)}/manifests/{reference.wanted}"
         body = bytearray()
         with self._get(url, reference, {"Accept": MANIFEST_TYPE}) as answer:
-            for chunk in answer.iter_bytes():
+            for chunk in self._pieces(answer, url, MAX_MANIFEST_BYTES):
                 body += chunk
                 if len(body) > MAX_MANIFEST_BYTES:
                     raise ImageRefused(f"{url}: the manifest is larger than a manifest")
@@ -121,7 +123,7 @@ class Registry:
         url = f"{self._base(reference)}/blobs/sha256:{layer.sha256}"
         sha, size = hashlib.sha256(), 0
         with into.open("wb") as file, self._get(url, reference, {}) as answer:
-            for chunk in answer.iter_bytes():
+            for chunk in self._pieces(answer, url, layer.size):
                 size += len(chunk)
                 if size > layer.size:
                     break
@@ -131,6 +133,14 @@ class Registry:
             raise ImageRefused(
                 f"{url}: the bytes do not have their digest and size; push the image again"
             )
+
+    def _pieces(self, answer: "httpx.Response", url: str, size: int) -> Iterator[bytes]:
+        """Yield an answer's bytes as they were sent, unless that takes for ever."""
+        end = time.monotonic() + self.timeout_s + size / SLOWEST_BYTES_S
+        for piece in answer.iter_raw():
+            if time.monotonic() > end:
+                raise ImageUnavailable(f"{url}: slower than {SLOWEST_BYTES_S} bytes a second")
+            yield piece
 
     def _base(self, reference: Reference) -> str:
         host = reference.host
@@ -151,6 +161,7 @@ class Registry:
                 client.stream("GET", url, headers=headers) as answer,
             ):
                 _check_status(answer.status_code, url, reference)
+                _check_plain(answer.headers.get("Content-Encoding"), url)
                 yield answer
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             problem = str(error) or type(error).__name__
@@ -181,6 +192,12 @@ class Registry:
 
 def _types(manifest: dict[str, Any]) -> str:
     return ", ".join(str(layer["mediaType"]) for layer in manifest["layers"]) or "none"
+
+
+def _check_plain(encoding: str | None, url: str) -> None:
+    """Refuse compressed bytes, which nobody asked for: a few could become gigabytes."""
+    if encoding not in (None, "", "identity"):
+        raise ImageRefused(f"{url}: the registry sent it as {encoding!r:.40}, unasked")
 
 
 def _check_status(status: int, url: str, reference: Reference) -> None:

@@ -10,6 +10,13 @@ MAX_JSON_BYTES: Final = 4 * 1024 * 1024
 _SHOWN_ERRORS: Final = 3
 _SHOWN_VALUE: Final = 60
 
+MAX_WHOLE: Final = 2**53 - 1
+Whole = Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE)]
+"""A whole number that every JSON reader can hold exactly."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+"""A whole number from 0."""
+
 Seconds = Annotated[float, Field(ge=0, le=604_800)]
 """A duration in seconds, at most a week. Only durations cross the wire, never clock times."""
 

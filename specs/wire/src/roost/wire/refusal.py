@@ -8,6 +8,8 @@ Error tree of this package::
 from dataclasses import dataclass
 from typing import Final
 
+MAX_DETAIL: Final = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -29,13 +31,26 @@ class Refused(Exception):  # noqa: N818 - it names an outcome, not a malfunction
 
     Attributes:
         refusal: Which rule was broken.
-        detail: What broke it, with the culprit's name.
+        detail: What broke it, with the culprit's name; at most ``MAX_DETAIL`` characters that
+            can be written as UTF-8, whatever was in the payload.
     """
 
     def __init__(self, refusal: Refusal, detail: str) -> None:
+        detail = presentable(detail)
         super().__init__(f"{refusal.name} ({refusal.code}): {detail}. {refusal.cure}")
         self.refusal = refusal
         self.detail = detail
+
+
+def presentable(text: str) -> str:
+    """Shorten a text that quotes a stranger's payload, and make it valid Unicode.
+
+    Details are logged, stored and published on retained topics: names of megabytes, or half of a
+    surrogate pair, must not get there (rule WIRE-040).
+    """
+    if len(text) > MAX_DETAIL:
+        text = text[: MAX_DETAIL - 1] + "…"
+    return text.encode(errors="replace").decode()
 
 
 MALFORMED: Final = Refusal(101, "malformed", "Send the JSON object that the specification shows.")

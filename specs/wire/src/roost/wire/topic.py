@@ -9,11 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
-from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN
+from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN, MAX_DERIVED_LENGTH
 from roost.wire.message import Message
 
+MAX_TOPIC_BYTES: Final = 4096
+MAX_TOPIC_LEVELS: Final = 100
 _FIELD = re.compile(r"\{(\w+)\}")
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef]")
+_NON_CHARACTERS = (0xFFFE, 0xFFFF)
 _ID = rf"{ID_PATTERN}(?:{DERIVED_SEPARATOR}{ID_PATTERN})*"
 
 
@@ -62,17 +67,36 @@ class Topic:
             ValueError: an id is not one, so that the topic would not be of this row.
         """
         topic = self.template.format_map(ids)
-        if self._regex.fullmatch(topic) is None:
+        if self.match(topic) is None:
             raise ValueError(f"{ids} do not make a topic of the form {self.template}")
         return topic
 
     def match(self, topic: str) -> Mapping[str, str] | None:
         """Return the ids of a topic of this row, or None for any other topic.
 
-        A row without ids returns an empty mapping: compare with None.
+        A row without ids returns an empty mapping: compare with None. Ids longer than
+        ``MAX_DERIVED_LENGTH`` are none: they become names of files, and topics in turn.
         """
         found = self._regex.fullmatch(topic)
-        return None if found is None else found.groupdict()
+        if found is None:
+            return None
+        ids = found.groupdict()
+        return ids if all(len(id_) <= MAX_DERIVED_LENGTH for id_ in ids.values()) else None
+
+
+def topic_problem(topic: str) -> str | None:
+    """Say why a broker would end the connection of whoever names this topic or filter, or None.
+
+    MQTT 5.0, section 1.5.4 allows it to; a client that repeats what was not acknowledged would
+    then never keep a connection again.
+    """
+    if _UNSENDABLE.search(topic) or any(ord(c) & 0xFFFF in _NON_CHARACTERS for c in topic):
+        return "it holds characters that MQTT does not allow"
+    if not 0 < len(topic.encode()) <= MAX_TOPIC_BYTES:
+        return f"it has not 1 to {MAX_TOPIC_BYTES} bytes"
+    if topic.count("/") >= MAX_TOPIC_LEVELS:
+        return f"it has more than {MAX_TOPIC_LEVELS} levels"
+    return None
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field, ValidationError
-from roost.protocol.round.messages import DEFAULT_MODEL_NAME, Metrics, ModelName
+from roost.protocol.round.messages import DEFAULT_MODEL_NAME, MAX_VERSION, Metrics, ModelName
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.refusals import BAD_MODEL
 from roost.wire.ids import DerivedId, Sha256
 from roost.wire.message import Part, describe
 from roost.wire.refusal import Refused
 
-MAX_VERSION: Final = 999_999_999
 _NUMBERS: Final = ("version", "parent")
 
 
@@ -25,7 +24,9 @@ class ModelLabel(Part):
 
     name: ModelName = DEFAULT_MODEL_NAME
     version: int = Field(default=0, ge=0, le=MAX_VERSION)
-    parent: int | None = Field(default=None, ge=0, description="version it was made from")
+    parent: int | None = Field(
+        default=None, ge=0, le=MAX_VERSION, description="version it was made from"
+    )
     publish_id: DerivedId | None = Field(
         default=None, description="what made it: a round's id; only a version 0 may lack it"
     )

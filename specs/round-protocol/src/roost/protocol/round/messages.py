@@ -8,12 +8,13 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 from roost.wire.ids import DerivedId, Id, Sha256
-from roost.wire.message import AnyJson, Message, Part, Seconds
+from roost.wire.message import MAX_WHOLE, AnyJson, Message, Part, Seconds
 
 MODEL_NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9-]{0,31}(?:_[A-Za-z0-9-]{1,32}){0,3}"
 DEFAULT_MODEL_NAME: Final = "global_model"
 MAX_PARTICIPANTS: Final = 10_000
 MAX_SAMPLES: Final = 1_000_000_000
+MAX_VERSION: Final = 999_999_999
 
 ModelName = Annotated[str, StringConstraints(pattern=rf"^{MODEL_NAME_PATTERN}$")]
 ModelUri = Annotated[
@@ -37,14 +38,17 @@ class RoundPolicy(Part):
     task_wasm_image: ImageRef
     participants: tuple[Id, ...] = Field(max_length=MAX_PARTICIPANTS)
     hyperparams: dict[str, AnyJson] = Field(default_factory=dict, description="given to the guest")
-    k_of_n: int = Field(ge=1, description="updates that close the round: the quorum")
+    k_of_n: int = Field(ge=1, le=MAX_WHOLE, description="updates that close the round: the quorum")
     timeout_s: float = Field(default=300.0, gt=0, le=604_800, description="seconds from receipt")
     guest_s: float = Field(
         default=604_800.0, gt=0, le=604_800, description="run time of a guest; beyond it has failed"
     )
     on_timeout: OnTimeout = Field(default=OnTimeout.FAIL, strict=False)
     min_updates: int = Field(
-        default=1, ge=1, description="with on_timeout aggregate: fewer than these still fail"
+        default=1,
+        ge=1,
+        le=MAX_WHOLE,
+        description="with on_timeout aggregate: fewer than these still fail",
     )
     max_samples: int = Field(
         default=MAX_SAMPLES, ge=1, le=MAX_SAMPLES, description="cap on num_samples of an update"
@@ -118,7 +122,7 @@ class RoundComplete(Message):
 class ModelVersion(Part):
     """One version in the index."""
 
-    version: int = Field(ge=0)
+    version: int = Field(ge=0, le=MAX_VERSION)
     topic: str
     digest: Sha256 = Field(description="over the tensors, see specs")
     sha256: Sha256 = Field(description="of the file")
@@ -166,7 +170,7 @@ class Rollback(Message):
     """Order to make a new version with the content of an old one."""
 
     name: ModelName = DEFAULT_MODEL_NAME
-    version: int = Field(ge=0)
+    version: int = Field(ge=0, le=MAX_VERSION)
     rollback_id: Id | None = Field(default=None, description="absent: derived from the content")
 
 

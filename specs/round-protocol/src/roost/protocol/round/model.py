@@ -23,7 +23,9 @@ from roost.protocol.round.tensorfile import (
     Buffer,
     check_file,
     check_finite,
+    check_name,
     digest_entry_header,
+    is_text,
     make_header,
     view,
 )
@@ -34,6 +36,8 @@ Tensors: TypeAlias = Mapping[str, Array]
 MAX_DEPTH: Final = 8
 MAX_JSON_BYTES: Final = 32 * 1024 * 1024
 """Of tensors as JSON, which take many times their size in memory while they are read."""
+MAX_JSON_PARTS: Final = 1_000_000
+"""Lists and objects, and texts: empty ones take thirty times their size in memory."""
 JSON_TENSORS: Final = ("w", "b")
 _FLOATS: Final = tuple(DTYPES.values())
 
@@ -118,7 +122,24 @@ def _parse_json_model(payload: Buffer) -> Model:
     content = load_json(payload, parse_constant=_no_constant)
     tensors = tensors_from_json({k: content[k] for k in JSON_TENSORS if k in content})
     metadata = {key: value for key, value in content.items() if key not in tensors}
+    _check_metadata(metadata)
     return Model(ModelForm.JSON, tensors, metadata)
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse what could not be written again: numbers and texts that JSON cannot say."""
+    pending: list[Any] = [metadata]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict):
+            pending.extend(found)
+            pending.extend(found.values())
+        elif isinstance(found, list):
+            pending.extend(found)
+        elif isinstance(found, str) and not is_text(found):
+            raise Refused(BAD_MODEL, f"half of a surrogate pair in {found!r:.40}")
+        elif isinstance(found, float) and not math.isfinite(found):
+            raise Refused(NOT_FINITE, f"it holds {found}")
 
 
 def load_json(payload: Buffer, **options: Any) -> Any:
@@ -130,8 +151,13 @@ def load_json(payload: Buffer, **options: Any) -> Any:
     if len(payload) > MAX_JSON_BYTES:
         size, limit = len(payload), MAX_JSON_BYTES
         raise Refused(BAD_MODEL, f"{size} bytes of JSON, {limit} are allowed; use safetensors")
+    content = bytes(payload)
+    parts = max(content.count(b"[") + content.count(b"{"), content.count(b'"') // 2)
+    if parts > MAX_JSON_PARTS:
+        raise Refused(BAD_MODEL, f"{parts} lists, objects or texts, {MAX_JSON_PARTS} are allowed")
     try:
-        return json.loads(bytes(payload), **options)
+        # Decoded here: json would take UTF-16 and UTF-32 as well.
+        return json.loads(content.decode(), **options)
     except (ValueError, RecursionError) as error:
         raise Refused(BAD_MODEL, f"not JSON: {error}") from None
 
@@ -152,6 +178,7 @@ def tensors_from_json(content: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _array_from_json(name: str, value: Any) -> Array:
+    check_name(name)
     _check_numbers(name, value, 0)
     try:
         return np.asarray(value, dtype=np.float64)
@@ -166,7 +193,9 @@ def _check_numbers(name: str, value: Any, depth: int) -> None:
         for item in value:
             _check_numbers(name, item, depth + 1)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(BAD_MODEL, f"'{name}' holds {value!r:.40}, which is no number")
+        # Not the repr of what is inside: it could be too deep for that.
+        shown = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+        raise Refused(BAD_MODEL, f"'{name}' holds {shown}, which is no number")
     elif not is_finite(value):
         raise Refused(NOT_FINITE, f"'{name}' holds {value!r:.40}")
 

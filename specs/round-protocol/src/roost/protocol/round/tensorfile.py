@@ -22,6 +22,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
 MAX_TENSORS: Final = 4096
+MAX_DIMENSIONS: Final = 8
+MAX_NAME: Final = 256
 MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
 BLOCK_BYTES: Final = 1024 * 1024
 DTYPES: Final = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
@@ -77,13 +79,15 @@ def read_layout(content: Buffer) -> Layout:
     header, data_start = _header(content)
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(
-        isinstance(value, str) for value in metadata.values()
+        isinstance(value, str) and is_text(value) and is_text(name)
+        for name, value in metadata.items()
     ):
         raise _bad("its metadata is not text by name")
     if not 0 < len(header) <= MAX_TENSORS:
         raise _bad(f"it has {len(header)} tensors, allowed are 1 to {MAX_TENSORS}")
-    entries = [_entry(name, fields, data_start) for name, fields in header.items()]
-    _check_contiguous(entries, data_start, len(content))
+    size = len(content)
+    entries = [_entry(name, fields, data_start, size) for name, fields in header.items()]
+    _check_contiguous(entries, data_start, size)
     return Layout(tuple(sorted(entries, key=lambda entry: entry.name)), metadata)
 
 
@@ -97,7 +101,9 @@ def _header(content: Buffer) -> tuple[dict[str, Any], int]:
     if len(content) < _LENGTH_BYTES or length > MAX_HEADER_BYTES or data_start > len(content):
         raise _bad(f"{len(content)} bytes with a header of {length}")
     try:
-        header = json.loads(bytes(content[_LENGTH_BYTES:data_start]))
+        # Decoded here: json would take UTF-16 and UTF-32 as well.
+        text = bytes(content[_LENGTH_BYTES:data_start]).decode()
+        header = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         raise _bad("its header is not JSON") from None
     if not isinstance(header, dict):
@@ -105,7 +111,36 @@ def _header(content: Buffer) -> tuple[dict[str, Any], int]:
     return header, data_start
 
 
-def _entry(name: str, fields: Any, data_start: int) -> Entry:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that occurs twice: readers would differ about which one is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _bad("its header has one name twice")
+    return found
+
+
+def is_text(value: str) -> bool:
+    """Tell whether a text can be written as UTF-8, which half of a surrogate pair cannot."""
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def check_name(name: str) -> None:
+    """Refuse a tensor's name that the digest of a model could not hold (rule MODEL-012).
+
+    Raises:
+        Refused: bad_model.
+    """
+    if not 0 < len(name) <= MAX_NAME or "\0" in name or not is_text(name):
+        shown = repr(name[:40])
+        raise Refused(
+            BAD_MODEL,
+            f"a tensor's name has 1 to {MAX_NAME} characters of Unicode without NUL, "
+            f"this one has {len(name)}: {shown}",
+        )
+
+
+def _entry(name: str, fields: Any, data_start: int, size: int) -> Entry:
+    check_name(name)
     try:
         dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError, ValueError):
@@ -113,8 +148,11 @@ def _entry(name: str, fields: Any, data_start: int) -> Entry:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise _bad(f"tensor '{name}' is {dtype!r:.40}, not {', '.join(DTYPES)}")
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(type(number) is int and 0 <= number <= size for number in numbers):
         raise _bad(f"tensor '{name}' has an unreadable shape or offset")
+    # Before anything is multiplied: thousands of large dimensions would take minutes.
+    if len(shape) > MAX_DIMENSIONS:
+        raise _bad(f"tensor '{name}' has {len(shape)} dimensions, {MAX_DIMENSIONS} are allowed")
     entry = Entry(name, DTYPES[dtype], tuple(shape), data_start + begin, data_start + end)
     if entry.stop - entry.start != entry.size * np.dtype(entry.dtype).itemsize:
         raise _bad(f"tensor '{name}' has not the bytes that its shape needs")

@@ -21,13 +21,15 @@ from roost.protocol.round.model import (
     tensors_from_json,
 )
 from roost.protocol.round.refusals import BAD_MODEL, BAD_UPDATE
-from roost.protocol.round.tensorfile import Layout, check_file
+from roost.protocol.round.tensorfile import Layout, check_file, is_text
 from roost.wire.ids import DerivedId
 from roost.wire.message import Message
 from roost.wire.refusal import Refused
 
 MAX_METRICS: Final = 64
 MAX_METRIC_NAME: Final = 128
+MAX_PACKED_ITEMS: Final = 65_536
+"""Of one list or map of MessagePack; the tensors are one piece of bytes."""
 
 
 class UpdateHeader(Message):
@@ -90,8 +92,14 @@ def _content(payload: bytes | memoryview) -> Mapping[str, Any]:
 
 def _unpack(payload: bytes | memoryview) -> Any:
     try:
-        return msgpack.unpackb(payload, strict_map_key=True)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        return msgpack.unpackb(
+            payload,
+            strict_map_key=True,
+            # Memory is set aside for as many as are announced, however few there are.
+            max_array_len=MAX_PACKED_ITEMS,
+            max_map_len=MAX_PACKED_ITEMS,
+        )
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise Refused(BAD_UPDATE, f"neither JSON nor MessagePack: {error}") from None
 
 
@@ -120,6 +128,7 @@ def _metrics(content: object) -> Mapping[str, float]:
         for name, value in content.items()
         if isinstance(name, str)
         and len(name) <= MAX_METRIC_NAME
+        and is_text(name)
         and isinstance(value, int | float)
         and is_finite(value)
     }

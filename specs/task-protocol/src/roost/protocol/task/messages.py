@@ -3,16 +3,30 @@
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from roost.wire.ids import DerivedId, Id, Sha256
-from roost.wire.message import AnyJson, Message, Part, Seconds
+from roost.wire.message import MAX_WHOLE, AnyJson, Count, Message, Part, Seconds, Whole
+from roost.wire.topic import topic_problem
 
 MAX_FIELD_BYTES: Final = 1_000_000
 Text = Annotated[str, StringConstraints(max_length=MAX_FIELD_BYTES)]
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
+
+
+def _check_topic(topic: str) -> str:
+    """Refuse a name that would cost whoever uses it the connection to the broker."""
+    problem = topic_problem(topic)
+    if problem is not None:
+        raise ValueError(f"no topic: {problem}")
+    return topic
+
+
 TopicName = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^+#\x00]+$")
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=r"^[^+#\x00]+$"),
+    AfterValidator(_check_topic),
 ]
+Attempt = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 MountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\??$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
@@ -98,9 +112,9 @@ class TaskRequest(Message, TaskSpec):
 class LaunchReply(Message):
     """Answer to a ``tasks/launch`` that named a response topic."""
 
-    task_id: str | None = None
+    task_id: DerivedId | None = None
     accepted: bool
-    code: int | None = Field(default=None, description="number of the refusal")
+    code: Count | None = Field(default=None, description="number of the refusal")
     reason: str | None = None
 
 
@@ -122,7 +136,7 @@ class StopReason(StrEnum):
 class StartTask(Message):
     """Order to a proplet: run this attempt."""
 
-    attempt: int = Field(ge=1)
+    attempt: Attempt
     remaining_s: Seconds = Field(description="seconds left until the deadline")
     task: TaskSpec
 
@@ -130,7 +144,7 @@ class StartTask(Message):
 class StopTask(Message):
     """Order to a proplet: end this attempt; ``recorded`` answers a final report."""
 
-    attempt: int = Field(ge=0, description="this attempt and earlier ones")
+    attempt: Count = Field(description="this attempt and earlier ones")
     reason: StopReason
 
 
@@ -159,7 +173,7 @@ class Usage(Part):
     wall_s: Seconds | None = None
     cpu_s: Seconds | None = None
     memory_mb: float | None = Field(default=None, ge=0, description="peak of the worker process")
-    out_bytes: int | None = Field(default=None, ge=0)
+    out_bytes: Count | None = None
 
 
 class ReportStatus(StrEnum):
@@ -180,12 +194,12 @@ class ReportStatus(StrEnum):
 class Report(Message):
     """News of one attempt; a final one is repeated until it is recorded."""
 
-    attempt: int = Field(ge=1)
+    attempt: Attempt
     boot_id: Id = Field(description="changes when the proplet's process starts")
     status: ReportStatus
     reason: FailureReason | None = None
     message: ShortText | None = Field(default=None, description="what happened and what to do")
-    exit_code: int | None = None
+    exit_code: Whole | None = None
     stderr_tail: ShortText | None = None
     progress: dict[str, AnyJson] | None = Field(
         default=None, description="the guest's last JSON line"
@@ -221,9 +235,9 @@ class Durations(Part):
 class Launch(Part):
     """Which message launched a task."""
 
-    topic: str
+    topic: TopicName
     sha256: Sha256 = Field(description="digest of the launching message's bytes")
-    key: str
+    key: DerivedId
 
 
 class TaskState(Message):
@@ -232,10 +246,10 @@ class TaskState(Message):
     task_id: DerivedId
     state: TaskStatus
     proplet: Id | None = None
-    attempt: int = Field(default=0, ge=0)
+    attempt: Count = 0
     reason: str | None = None
     message: ShortText | None = None
-    exit_code: int | None = None
+    exit_code: Whole | None = None
     stderr_tail: ShortText | None = None
     progress: dict[str, AnyJson] | None = None
     usage: Usage | None = None
@@ -254,8 +268,8 @@ class PresenceStatus(StrEnum):
 class Resources(Part):
     """What a proplet has."""
 
-    cpus: int = Field(ge=1)
-    memory_mb: int = Field(ge=1)
+    cpus: int = Field(ge=1, le=MAX_WHOLE)
+    memory_mb: int = Field(ge=1, le=MAX_WHOLE)
     arch: ShortText
 
 
@@ -263,7 +277,7 @@ class RunningTask(Part):
     """A task that a proplet holds."""
 
     task_id: DerivedId
-    attempt: int = Field(ge=1)
+    attempt: Attempt
 
 
 class Presence(Message):
@@ -272,23 +286,27 @@ class Presence(Message):
     proplet_id: Id
     status: PresenceStatus
     boot_id: Id
-    labels: dict[Id, ShortText] = Field(default_factory=dict)
+    labels: dict[Id, ShortText] = Field(default_factory=dict, max_length=64)
     resources: Resources | None = None
-    runtimes: tuple[ShortText, ...] = ()
-    protocols: dict[str, int] = Field(default_factory=dict)
-    mounts: tuple[Id, ...] = Field(default=(), description="names of its data mounts")
-    running: tuple[RunningTask, ...] = ()
+    runtimes: tuple[ShortText, ...] = Field(default=(), max_length=32)
+    protocols: dict[ShortText, Count] = Field(default_factory=dict, max_length=32)
+    mounts: tuple[Id, ...] = Field(
+        default=(), max_length=1024, description="names of its data mounts"
+    )
+    running: tuple[RunningTask, ...] = Field(default=(), max_length=10_000)
 
 
 class Telemetry(Message):
     """What a proplet's device feels like, every 10 s."""
 
     load: float = Field(ge=0, description="one-minute load average")
-    memory_free_mb: int = Field(ge=0)
+    memory_free_mb: Count
     battery: float | None = Field(default=None, ge=0, le=100, description="percent")
     on_power: bool | None = None
-    thermal: str | None = Field(default=None, description="nominal, fair, serious or critical")
-    running: int = Field(default=0, ge=0, description="tasks running now")
+    thermal: ShortText | None = Field(
+        default=None, description="nominal, fair, serious or critical"
+    )
+    running: Count = Field(default=0, description="tasks running now")
 
 
 class BindingState(Part):
