@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from roost.chassis.core import TimerFired
 from roost.chassis.effects import Publish
+from roost.coordinator.core.case import Case
+from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import (
     FetchModel,
 )
@@ -15,9 +17,8 @@ from roost.coordinator.core.events import (
     BaseRead,
     BaseUnavailable,
 )
-from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.guards import TRANSITIONS, Push, Trigger
-from roost.coordinator.core.round import _move
+from roost.coordinator.core.round import move
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import (
     AVERAGE_FAILED,
@@ -118,14 +119,46 @@ def test_a_failure_says_in_words_what_was_wrong() -> None:
     )
 
 
-def test_of_many_failures_the_later_ones_are_told_by_name() -> None:
-    """The state is published at every change and must not grow without bounds (ROUND-030)."""
+def test_of_many_failures_the_later_ones_are_counted_and_told_by_name() -> None:
+    """State and outcome must not grow without bounds (ROUND-030, ROUND-032)."""
     world = World()
     names = [f"p{number}" for number in range(60)]
     world.open(who=names, k=1)
-    for each in names[:51]:
+    for each in names[:52]:
         world.task(each, TaskStatus.FAILED, reason="trap", detail="why")
-    assert [world.state().failed[each] for each in names[49:51]] == ["trap: why", "trap"]
+    world.pass_time(0.2)
+    assert world.state().failures == 52
+    assert world.state().failed == dict.fromkeys(names[:50], "trap: why")
+    world.arrive("p59")
+    verdicts = world.outcome().verdicts
+    assert [verdicts[each] for each in names[49:53]] == ["trap: why", "trap", "trap", "missing"]
+
+
+def test_the_first_reason_of_a_failure_stands() -> None:
+    """A state that comes again, or from elsewhere, counts no one twice (ROUND-016)."""
+    world = World()
+    world.open(k=2)
+    world.task("a", TaskStatus.FAILED, reason="trap")
+    world.task("a", TaskStatus.FAILED, reason="trap")
+    world.task("a", TaskStatus.RUNNING, start="of another start")
+    assert (world.state().failed, world.state().failures) == ({"a": "trap"}, 1)
+
+
+def test_successes_that_keep_coming_do_not_put_off_the_asking() -> None:
+    """The first success is looked after 2 s later, those just heard of not yet (ROUND-018)."""
+    world = World()
+    names = [f"p{number}" for number in range(30)]
+    world.open(who=names, k=30)
+    world.pass_time(0.5)
+    made = []
+    for each in names:
+        world.task(each, TaskStatus.SUCCEEDED)
+        made += world.pass_time(0.1)
+    asked = [each.topic for each in made if isinstance(each, Publish) and "/resend" in each.topic]
+    assert asked == [f"tasks/r:p{number}/resend" for number in range(len(asked))]
+    assert 0 < len(asked) < 20
+    made = world.pass_time(4.0)
+    assert len(published(made, "tasks/r:p29/resend")) == 1
 
 
 def test_a_timeout_says_where_each_task_stands() -> None:
@@ -343,7 +376,7 @@ def test_a_push_that_the_table_does_not_know_is_a_bug() -> None:
     world = World()
     world.open(k=1)
     with pytest.raises(IllegalTransition, match=r"r: .* while open"):
-        _move(world.round(), Push(Trigger.LISTED), Facts(), world.now)
+        move(Case(Draft(world.states), world.round(), world.now), Push(Trigger.LISTED))
 
 
 def test_every_status_can_be_reached_and_left() -> None:

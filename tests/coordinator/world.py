@@ -25,7 +25,8 @@ from roost.coordinator.core.events import (
 )
 from roost.coordinator.core.facts import Keep, TaskFact
 from roost.coordinator.core.guards import TRANSITIONS
-from roost.coordinator.core.state import Arrival, Round
+from roost.coordinator.core.seats import Arrival, Seat, seat_id
+from roost.coordinator.core.state import Round
 from roost.protocol.round.messages import (
     CoordinatorState,
     ExperimentState,
@@ -91,7 +92,7 @@ class World:
 
     def happen(self, event: Any) -> list[Any]:
         """Let one event happen and return its effects, and those of what it brought about."""
-        before = self.rounds()
+        before = {each: (self.round(each), self.seats(each)) for each in self.rounds()}
         decision = self.desk.handle(event, self.states)
         for key, state in decision.puts.items():
             self.states.put(key, state)
@@ -245,6 +246,22 @@ class World:
         found: Round = self.states.get("round", round_id)
         return found
 
+    def participants(self, round_id: str = "r") -> tuple[str, ...]:
+        """Return who was invited, as long as that is known."""
+        roster = self.states.get("roster", round_id)
+        return roster.participants if roster else ()
+
+    def seats(self, round_id: str = "r") -> dict[str, Seat]:
+        """Return what is known of each participant, in the order of the start."""
+        return {
+            each: self.states.get("seat", seat_id(round_id, each))
+            for each in self.participants(round_id)
+        }
+
+    def accepted(self, round_id: str = "r") -> set[str]:
+        """Return whose updates count."""
+        return {who for who, seat in self.seats(round_id).items() if seat.accepted}
+
     def told(self, topic: str) -> list[bytes]:
         """Return what was published on a topic."""
         return [
@@ -283,34 +300,57 @@ class World:
 
     # Invariants
 
-    def _check(self, event: Any, before: Mapping[str, Round], made: list[Any]) -> None:
+    def _check(self, event: Any, before: Mapping[str, Any], made: list[Any]) -> None:
         dropped = {spool for each in made if isinstance(each, DropSpools) for spool in each.spools}
         for round_id, round_ in self.rounds().items():
-            self._check_round(before.get(round_id), round_)
-            kept = {each.spool for each in round_.accepted.values()}
-            kept |= {each.spool for each in round_.waiting}
-            assert not kept & dropped, "what counts is never dropped"
-            assert not {each.spool for each in round_.accepted.values()} & self.bad
+            seats = self.seats(round_id)
+            self._check_counters(round_, seats)
+            round_before, seats_before = before.get(round_id, (None, {}))
+            self._check_round(round_before, seats_before, round_, seats)
+            accepted = {seat.accepted.spool for seat in seats.values() if seat.accepted}
+            held = {seat.held.spool for seat in seats.values() if seat.held}
+            assert not (accepted | held) & dropped, "what counts is never dropped"
+            assert not accepted & self.bad
             if round_.base and round_.base.shapes:
-                assert not round_.waiting, "what waited was judged once the base was read"
+                assert not held, "what waited was judged once the base was read"
             if isinstance(event, UpdateArrived) and event.round_id == round_id:
                 spool = event.arrival.spool
+                kept = accepted | held
                 assert (spool in kept) != (spool in dropped), "an update counts or is dropped"
         for each in made:
             if isinstance(each, Average):
                 self._check_average(each)
+        self._check_records()
 
     @staticmethod
-    def _check_round(before: Round | None, after: Round) -> None:
-        invited = set(after.policy.participants)
-        assert set(after.accepted) <= invited, "only the invited count"
-        assert len(after.accepted) <= max(after.policy.k, 0), "no more than k are accepted"
-        assert set(after.refused) <= invited
+    def _check_counters(round_: Round, seats: Mapping[str, Seat]) -> None:
+        if not seats:
+            return
+        all_ = list(seats.values())
+        assert round_.invited >= len(all_)
+        assert round_.updates == sum(each.accepted is not None for each in all_)
+        assert round_.held == sum(each.held is not None for each in all_)
+        assert round_.failures == sum(each.failed is not None for each in all_)
+        assert round_.out == sum(each.out for each in all_)
+        assert set(round_.first_failed) <= {who for who, seat in seats.items() if seat.failed}
+
+    @staticmethod
+    def _check_round(
+        before: Round | None,
+        seats_before: Mapping[str, Seat],
+        after: Round,
+        seats: Mapping[str, Seat],
+    ) -> None:
+        assert after.updates <= max(after.policy.k, 0), "no more than k are accepted"
         assert (after.ended_at is not None) == after.status.final
-        if before is not None:
-            assert before.accepted.items() <= after.accepted.items(), "what was accepted stays"
+        if seats:
+            for who, seat in seats_before.items():
+                if seat.accepted is not None:
+                    assert seats[who].accepted == seat.accepted, "what was accepted stays"
         if before is not None and not before.collecting:
-            assert after.accepted == before.accepted, "nothing counts after the close"
+            assert after.updates == before.updates, "nothing counts after the close"
+            for who, seat in seats.items():
+                assert seat.accepted == seats_before[who].accepted
         if before is None or before.status is after.status:
             return
         reachable, new = {before.status}, {before.status}
@@ -322,7 +362,23 @@ class World:
     def _check_average(self, average: Average) -> None:
         round_ = self.round(average.round_id)
         senders = [self.spools[each.spool] for each in average.updates]
-        order = [each for each in round_.policy.participants if each in round_.accepted]
+        counted = self.accepted(average.round_id)
+        order = [each for each in self.participants(average.round_id) if each in counted]
         assert senders == order, "everyone once, in the order of the start"
         assert len(senders) >= min(round_.policy.k, round_.policy.fewest)
         assert round_.status is not RoundStatus.OPEN
+
+    def _check_records(self) -> None:
+        """No record outlives its round, and a round that collects has them all."""
+        rounds, rosters = self.states.all("round"), self.states.all("roster")
+        assert set(rosters) <= set(rounds), "only rounds have rosters"
+        wanted = {seat_id(each, who) for each in rosters for who in self.participants(each)}
+        assert set(self.states.all("seat")) == wanted, "everyone invited has a seat, no one else"
+        for round_ in rounds.values():
+            assert round_.status.final or round_.round_id in rosters
+            assert round_.status.final == (self.states.get("outcome", round_.round_id) is not None)
+        for id_ in self.states.all("task"):
+            round_id = id_.partition("/")[0]
+            running = round_id in rounds and not rounds[round_id].status.final
+            stray = self.states.get("stray", round_id) is not None
+            assert stray or (running and id_ in wanted), "tasks are forgotten with their round"

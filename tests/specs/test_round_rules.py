@@ -4,6 +4,9 @@ import re
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from roost.chassis.states import States
+from roost.coordinator.core.case import Case
+from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.outcome import tell_state
 from roost.coordinator.core.state import Policy, Round
 from roost.coordinator.settings import CoordinatorSettings
@@ -58,7 +61,10 @@ def test_versions_are_numbers() -> None:
 def test_a_state_names_at_most_fifty_who_are_missing() -> None:
     """So that a round of thousands fits its retained state (ROUND-030)."""
     invited = tuple(f"p{number}" for number in range(60))
-    round_ = Round("r", "0" * 64, "fl/models/m_v1", Policy(invited, 60), RoundStatus.OPEN, 0.0)
-    state = RoundState.decode(tell_state(round_, 1.0, 60.0).payload)
+    draft = Draft(States())
+    round_ = Round("r", "0" * 64, "fl/models/m_v1", Policy(60), RoundStatus.OPEN, 0.0)
+    case = Case(draft, round_, 1.0)
+    case.seat_everyone(invited)
+    state = RoundState.decode(tell_state(case, 60.0).payload)
     assert state.missing == invited[:50]
     assert state.participants == 60

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from roost.chassis.files import sync
-from roost.coordinator.core.state import Arrival
+from roost.coordinator.core.seats import Arrival
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
 from roost.protocol.round.update import parse_update

@@ -1,7 +1,7 @@
 """The coordinator's core: hands every event to the rounds, experiments and rollbacks it is for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired, View
@@ -27,21 +27,23 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
-from roost.coordinator.core.facts import Keep
+from roost.coordinator.core.facts import Keep, Link, TaskFact
 from roost.coordinator.core.ledger import count_refusal, show_running
-from roost.coordinator.core.state import Experiment, Ledger, Past, Rollback, Round, Start
+from roost.coordinator.core.seats import Roster, Seat, seat_id
+from roost.coordinator.core.state import (
+    Experiment,
+    Ledger,
+    Outcome,
+    Past,
+    Rollback,
+    Round,
+    Start,
+)
 from roost.coordinator.core.tasks import cancel
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import LATE, UNKNOWN_ROUND
 
 STRAY_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The present connection."""
-
-    connected_at: float
 
 
 class Desk:
@@ -55,13 +57,16 @@ class Desk:
 
     kinds: Mapping[str, type[Any]] = {
         "round": Round,
+        "roster": Roster,
+        "seat": Seat,
         "start": Start,
+        "outcome": Outcome,
         "past": Past,
         "experiment": Experiment,
         "rollback": Rollback,
         "ledger": Ledger,
     }
-    volatile = frozenset({"link", "index", "proplet", "tasks"})
+    volatile = frozenset({"link", "index", "proplet", "task", "stray", "roll", "told"})
     effects: tuple[type[Any], ...] = SERVICE_EFFECTS
 
     def __init__(self, keep: Keep) -> None:
@@ -81,7 +86,7 @@ def _started(draft: Draft, event: Started, keep: Keep) -> None:
 
 
 def _connected(draft: Draft, event: Connected, keep: Keep) -> None:
-    draft.put("link", "", Link(event.at))
+    draft.put("link", "", Link(event.at, event.at))
     rounds.step_all(draft, event, keep)
 
 
@@ -97,35 +102,49 @@ def _index_read(draft: Draft, event: IndexRead, keep: Keep) -> None:
 
 
 def _proplet_seen(draft: Draft, event: PropletSeen, keep: Keep) -> None:
-    if draft.get("proplet", event.proplet_id) is None:
-        draft.put("proplet", event.proplet_id, True)  # noqa: FBT003 - a set has no other value
-        rounds.step_all(draft, event, keep, only=RoundStatus.PREPARING)
+    if draft.get("proplet", event.proplet_id) is not None:
+        return
+    draft.put("proplet", event.proplet_id, True)  # noqa: FBT003 - a set has no other value
+    link: Link | None = draft.get("link", "")
+    if link is not None:
+        draft.put("link", "", replace(link, heard_at=event.at))
+    rounds.step_all(draft, event, keep, only=RoundStatus.PREPARING)
 
 
 def _task_changed(draft: Draft, event: TaskChanged, keep: Keep) -> None:
-    book = draft.get("tasks", event.round_id) or {}
-    draft.put("tasks", event.round_id, {**book, event.participant: event.fact})
-    if draft.get("round", event.round_id) is not None:
-        rounds.step_one(draft, event.round_id, event, keep)
-        if draft.get("round", event.round_id).status.final:
-            draft.put("tasks", event.round_id, None)
-    elif draft.get("past", event.round_id) is not None:
-        draft.put("tasks", event.round_id, None)
-        if not event.fact.status.final:
-            draft.emit(cancel(event.fact, "round closed"))
-    elif not book:
-        draft.emit(SetTimer(f"stray/{event.round_id}", event.at + STRAY_S))
+    round_id, fact = event.round_id, replace(event.fact, at=event.at)
+    id_ = seat_id(round_id, event.participant)
+    round_: Round | None = draft.get("round", round_id)
+    if round_ is not None:
+        if not round_.status.final and draft.get("seat", id_) is not None:
+            draft.put("task", id_, fact)
+        rounds.step_one(draft, round_id, event, keep)
+    elif draft.get("past", round_id) is not None:
+        if not fact.status.final:
+            draft.emit(cancel(fact, "round closed"))
+    else:
+        draft.put("task", id_, fact)
+        if draft.get("stray", round_id) is None:
+            draft.put("stray", round_id, True)  # noqa: FBT003 - as above
+            draft.emit(SetTimer(f"stray/{round_id}", event.at + STRAY_S))
 
 
 def _stray(draft: Draft, round_id: str) -> None:
-    """Cancel the tasks of a round that nobody here was told of."""
-    if draft.get("round", round_id) is not None:
-        return
-    for fact in (draft.get("tasks", round_id) or {}).values():
-        if not fact.status.final:
+    """Cancel the tasks of a round that nobody here was told of, and forget them."""
+    draft.put("stray", round_id, None)
+    is_known = draft.get("round", round_id) is not None
+    for id_, fact in _tasks_of(draft, round_id).items():
+        if draft.get("seat", id_) is not None:
+            continue
+        draft.put("task", id_, None)
+        if not (is_known or fact.status.final):
             draft.emit(cancel(fact, "unknown round"))
             draft.emit(note("task.cancelled", "warning", "unknown_round", task_id=fact.task_id))
-    draft.put("tasks", round_id, None)
+
+
+def _tasks_of(draft: Draft, round_id: str) -> dict[str, TaskFact]:
+    prefix = seat_id(round_id, "")
+    return {id_: each for id_, each in draft.all("task").items() if id_.startswith(prefix)}
 
 
 def _update(
@@ -157,6 +176,8 @@ def _timer_fired(draft: Draft, event: TimerFired, keep: Keep) -> None:
     kind, _, id_ = event.key.partition("/")
     if kind == "stray":
         _stray(draft, id_)
+    elif kind == rounds.TELL_TIMER:
+        rounds.tell_rest(draft, id_, event.at, keep)
     elif kind == "experiment":
         experiments.timer_fired(draft, id_, event.at, keep)
     elif draft.get("rollback", id_) is not None:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from roost.chassis.core import Connected, Disconnected, Started, TimerFired
 from roost.coordinator.core.facts import TaskFact
-from roost.coordinator.core.state import Arrival
+from roost.coordinator.core.seats import Arrival
 from roost.protocol.round.messages import ExperimentStart, ModelIndex, Rollback, RoundStart
 from roost.wire.blob import Manifest
 from roost.wire.refusal import Refusal

@@ -1,10 +1,24 @@
 """What rounds are judged with beside themselves: others' states, and the settings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from roost.protocol.round.messages import ModelIndex
 from roost.protocol.task.messages import TaskStatus
+
+# Names are short; what comes from outside and is told ten thousand times has its limit.
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The present connection.
+
+    Attributes:
+        connected_at: Its begin.
+        heard_at: When a proplet last showed itself on it that was not known before.
+    """
+
+    connected_at: float
+    heard_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +31,7 @@ class TaskFact:
         start_sha256: Digest of the start that launched it.
         reason: Name of its failure.
         detail: The failure in words, one short line.
+        at: When this was learnt, in epoch seconds.
     """
 
     task_id: str
@@ -24,37 +39,17 @@ class TaskFact:
     start_sha256: str
     reason: str | None = None
     detail: str | None = None
+    at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The failure's name."""
+        return (self.reason or str(self.status))[:_LONGEST_NAME]
 
     @property
     def why(self) -> str:
         """The failure's name, and what is known beside it."""
-        name = self.reason or str(self.status)
-        return f"{name}: {self.detail}" if self.detail else name
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a round is judged with beside itself.
-
-    Attributes:
-        connected_at: Begin of the present connection; None without one.
-        index: The index as received on the present connection.
-        seen: Ids of all proplets of which a presence came.
-        tasks: Facts by participant.
-        claimed: Version numbers that other publications of this model were sent with.
-        start: The accepted start's text.
-    """
-
-    connected_at: float | None = None
-    index: ModelIndex | None = None
-    seen: Mapping[str, object] = field(default_factory=dict)
-    tasks: Mapping[str, TaskFact] = field(default_factory=dict)
-    claimed: frozenset[int] = frozenset()
-    start: str = ""
-
-    def connected_for(self, at: float) -> float:
-        """Return the seconds that the connection has lasted; -1 without one."""
-        return -1.0 if self.connected_at is None else at - self.connected_at
+        return f"{self.name}: {self.detail}" if self.detail else self.name
 
 
 @dataclass(frozen=True, slots=True)

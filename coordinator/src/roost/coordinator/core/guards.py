@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from roost.coordinator.core import publishing
-from roost.coordinator.core.facts import Facts
-from roost.coordinator.core.state import Round
-from roost.coordinator.core.tasks import absences, troubles
+from roost.coordinator.core.case import Case
+from roost.coordinator.core.verdicts import absences, troubles
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import (
     TIMED_OUT,
@@ -70,33 +69,39 @@ class Push:
     message: str | None = None
 
 
-def _guard_preparing(round_: Round, facts: Facts, at: float) -> Push | None:
-    unseen = [each for each in round_.policy.participants if each not in facts.seen]
-    is_listed = facts.index is not None and facts.index.find(round_.model_uri) is not None
-    if facts.connected_at is not None and is_listed and not unseen:
+def _guard_preparing(case: Case) -> Push | None:
+    round_, link, at = case.round, case.link, case.at
+    all_seen = case.pass_roll()
+    is_listed = case.index is not None and case.index.find(round_.model_uri) is not None
+    if link is not None and is_listed and all_seen:
         return Push(Trigger.READY)
     time_up = at >= round_.deadline
-    if unseen and facts.connected_for(at) >= PRESENCES_S:
-        known = _named(sorted(facts.seen))
-        message = f"never seen: {_named(unseen)}; known are: {known}"
+    if not all_seen and link is not None and at >= link.heard_at + PRESENCES_S:
+        known = _named(case.proplets)
+        message = f"never seen: {_named(_unseen(case))}; known are: {known}"
         return Push(Trigger.IMPOSSIBLE, UNKNOWN_PARTICIPANT, message)
-    patient = min(facts.connected_for(at), at - round_.started_at) >= INDEX_S
-    if not is_listed and (patient or (time_up and facts.index is not None)):
-        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, _not_listed(round_, facts))
+    patient = link is not None and at >= max(link.connected_at, round_.started_at) + INDEX_S
+    if not is_listed and (patient or (time_up and case.index is not None)):
+        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, _not_listed(case))
     if not time_up:
         return None
-    if facts.connected_at is None:
-        return _time_up(round_, ["there is no connection to the broker"])
-    awaited = [f"not seen yet: {_named(unseen)}"] if unseen else []
-    return _time_up(round_, awaited if is_listed else [*awaited, _not_listed(round_, facts)])
+    if link is None:
+        return _time_up(case, ["there is no connection to the broker"])
+    awaited = [] if all_seen else [f"not seen yet: {_named(_unseen(case))}"]
+    return _time_up(case, awaited if is_listed else [*awaited, _not_listed(case)])
 
 
-def _not_listed(round_: Round, facts: Facts) -> str:
-    if facts.index is None:
-        return f"no index came that could list {round_.model_uri}: does the model server run?"
-    lines = facts.index.models.values()
+def _unseen(case: Case) -> list[str]:
+    return [each for each in case.roster if not case.saw(each)]
+
+
+def _not_listed(case: Case) -> str:
+    model_uri = case.round.model_uri
+    if case.index is None:
+        return f"no index came that could list {model_uri}: does the model server run?"
+    lines = case.index.models.values()
     known = _named([line.versions[-1].topic for line in lines if line.versions])
-    return f"no index lists {round_.model_uri}; the latest are: {known}"
+    return f"no index lists {model_uri}; the latest are: {known}"
 
 
 def _named(names: list[str]) -> str:
@@ -110,49 +115,51 @@ def _first(told: Mapping[str, str]) -> list[str]:
     return [*lines, f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else lines
 
 
-def _guard_open(round_: Round, facts: Facts, at: float) -> Push | None:
-    count, policy = len(round_.accepted), round_.policy
+def _guard_open(case: Case) -> Push | None:
+    round_ = case.round
+    count, policy = round_.updates, round_.policy
     if count >= policy.k:
         return Push(Trigger.QUORUM)
     since = round_.unreachable_since
-    if since is not None and at - since >= GRACE_S:
+    if since is not None and case.at - since >= GRACE_S:
         if count >= policy.fewest:
             return Push(Trigger.SETTLED)
-        why = "; ".join(_first(troubles(round_)))
+        why = "; ".join(_first(troubles(case)))
         message = f"{count} of {policy.k} updates, too few participants are left to send one: {why}"
         return Push(Trigger.UNREACHABLE, UNREACHABLE_QUORUM, message)
-    if at >= round_.deadline:
+    if case.at >= round_.deadline:
         if count >= policy.fewest:
             return Push(Trigger.CUT_OFF)
-        return _time_up(round_, _first({**troubles(round_), **absences(round_, facts)}))
+        return _time_up(case, _first({**troubles(case), **absences(case)}))
     return None
 
 
-def _time_up(round_: Round, awaited: list[str]) -> Push:
-    count, policy = len(round_.accepted), round_.policy
+def _time_up(case: Case, awaited: list[str]) -> Push:
+    round_ = case.round
+    count, policy = round_.updates, round_.policy
     head = f"{count} of {policy.k} updates within {policy.timeout_s:g} s"
     more = [round_.message] if round_.message else []
     return Push(Trigger.TIME_UP, TIMED_OUT, "; ".join([head, *more, *awaited]))
 
 
-def _guard_aggregating(round_: Round, _facts: Facts, _at: float) -> Push | None:
-    if round_.publication is not None:
+def _guard_aggregating(case: Case) -> Push | None:
+    if case.round.publication is not None:
         return Push(Trigger.AVERAGED)
-    return Push(Trigger.NO_AVERAGE) if round_.reason is not None else None
+    return Push(Trigger.NO_AVERAGE) if case.round.reason is not None else None
 
 
-def _guard_publishing(round_: Round, facts: Facts, _at: float) -> Push | None:
-    publication, index = round_.publication, facts.index
+def _guard_publishing(case: Case) -> Push | None:
+    publication, index = case.round.publication, case.index
     if publication is None or index is None or publishing.listed(publication, index) is None:
         return None
     return Push(Trigger.LISTED)
 
 
-def _guard_final(_round: Round, _facts: Facts, _at: float) -> Push | None:
+def _guard_final(_case: Case) -> Push | None:
     return None
 
 
-GUARDS: Final[Mapping[RoundStatus, Callable[[Round, Facts, float], Push | None]]] = {
+GUARDS: Final[Mapping[RoundStatus, Callable[[Case], Push | None]]] = {
     _S.PREPARING: _guard_preparing,
     _S.OPEN: _guard_open,
     _S.AGGREGATING: _guard_aggregating,

@@ -1,12 +1,12 @@
 """Judging updates: each is accepted once, or refused with its own reason and counted."""
 
-from dataclasses import replace
 from typing import TypeAlias
 
-from roost.chassis.effects import Effect
+from roost.chassis.effects import note
+from roost.coordinator.core.case import Case
 from roost.coordinator.core.effects import DropSpools
-from roost.coordinator.core.facts import Facts
-from roost.coordinator.core.state import Accepted, Arrival, Base, Round
+from roost.coordinator.core.seats import Accepted, Arrival
+from roost.coordinator.core.state import Base, Round
 from roost.protocol.round.refusals import (
     BAD_SAMPLES,
     DUPLICATE,
@@ -22,80 +22,104 @@ from roost.wire.blob import Manifest
 from roost.wire.refusal import Refusal
 
 Problem: TypeAlias = tuple[Refusal, str]
-Judged: TypeAlias = tuple[Round, tuple[Effect, ...]]
 
 _SPARE_BYTES = 1_048_576
 # A 32-bit number takes 4 bytes in the base's file and up to some 20 as JSON text.
 _TEXT_FACTOR = 8
 
 
-def receive(round_: Round, arrival: Arrival, facts: Facts) -> Judged:
+def receive(case: Case, arrival: Arrival) -> None:
     """Judge an update; if only its shape is in question, it waits until the base was read."""
-    problem = _standing(round_, arrival.sender, facts) or _content(round_, arrival)
-    if problem is None and (round_.base is None or round_.base.shapes is None):
-        if all(each.sender != arrival.sender for each in round_.waiting):
-            return replace(round_, waiting=(*round_.waiting, arrival)), ()
+    who, base = arrival.sender, case.round.base
+    problem = _standing(case, who) or _content(case.round, arrival)
+    if problem is None and (base is None or base.shapes is None):
+        seat = case.seat(who)
+        if seat is not None and seat.held is None:
+            case.note_seat(who, held=arrival, turn=case.round.held)
+            return
         problem = DUPLICATE, "another one waits to be judged"
-    return _accept(round_, arrival, problem)
+    _accept(case, arrival, problem)
 
 
-def _accept(round_: Round, arrival: Arrival, problem: Problem | None) -> Judged:
+def _accept(case: Case, arrival: Arrival, problem: Problem | None) -> None:
     """Accept an update that lies in the spool, or refuse it and drop its file."""
-    problem = problem or _shape(round_, arrival)
+    problem = problem or _shape(case.round, arrival)
     if problem is not None:
-        return refuse(round_, arrival.sender, problem), (DropSpools((arrival.spool,)),)
+        refuse(case, arrival.sender, problem)
+        case.emit(DropSpools((arrival.spool,)))
+        return
     accepted = Accepted(arrival.spool, arrival.num_samples, arrival.metrics)
-    return replace(round_, accepted={**round_.accepted, arrival.sender: accepted}), ()
+    case.note_seat(arrival.sender, accepted=accepted)
+    case.emit(
+        note(
+            "update.accepted",
+            round_id=case.round.round_id,
+            participant=arrival.sender,
+            num_samples=arrival.num_samples,
+            updates=case.round.updates,
+            k=case.round.policy.k,
+        )
+    )
 
 
-def judge_waiting(round_: Round, facts: Facts) -> Judged:
+def judge_held(case: Case) -> None:
     """Judge the updates that waited, in the order in which they came."""
-    waiting, effects = round_.waiting, list[Effect]()
-    round_ = replace(round_, waiting=())
-    for arrival in waiting:
-        round_, more = _accept(round_, arrival, _standing(round_, arrival.sender, facts))
-        effects.extend(more)
-    return round_, tuple(effects)
+    for arrival in take_held(case):
+        _accept(case, arrival, _standing(case, arrival.sender))
 
 
-def judge_offer(round_: Round, sender: str, manifest: Manifest, facts: Facts) -> Problem | None:
+def take_held(case: Case) -> list[Arrival]:
+    """Return the updates that wait, in the order in which they came; they wait no longer."""
+    if not case.round.held:
+        return []
+    held = [(seat.turn, seat.held) for _, seat in case.seats() if seat.held is not None]
+    for _, arrival in held:
+        case.note_seat(arrival.sender, held=None)
+    return [arrival for _, arrival in sorted(held, key=lambda each: each[0])]
+
+
+def judge_offer(case: Case, sender: str, manifest: Manifest) -> Problem | None:
     """Say why a large update is not worth fetching, or None."""
-    problem = _standing(round_, sender, facts)
-    if problem is None and round_.base and manifest.size > _largest(round_.base):
-        limit = _largest(round_.base)
+    problem, base = _standing(case, sender), case.round.base
+    if problem is None and base and manifest.size > _largest(base):
+        limit = _largest(base)
         problem = UPDATE_TOO_LARGE, f"{manifest.size} bytes, for this base {limit} are allowed"
     return problem
 
 
-def refuse(round_: Round, sender: str, problem: Problem) -> Round:
+def refuse(case: Case, sender: str, problem: Problem) -> None:
     """Count a refused update and remember it for the outcome."""
     refusal, detail = problem
+    seat, round_ = case.seat(sender), case.round
+    if seat is not None and seat.accepted is None and round_.ended_at is None:
+        case.note_seat(sender, refused=refusal.name)
+    case.change(uninvited=round_.uninvited + (seat is None and case.known))
+    count_refusal(case, refusal, f"{sender}: {refusal.name} ({refusal.code}): {detail}")
+
+
+def count_refusal(case: Case, refusal: Refusal, said: str) -> None:
+    """Count a refusal on the round, show it and log it."""
+    round_ = case.round
     count = round_.refusals.get(refusal.name, 0) + 1
-    invited = sender in round_.policy.participants
-    remember = invited and sender not in round_.accepted and round_.ended_at is None
-    return replace(
-        round_,
-        refusals={**round_.refusals, refusal.name: count},
-        refused={**round_.refused, sender: refusal.name} if remember else round_.refused,
-        uninvited=round_.uninvited + (not invited),
-        last_refusal=f"{sender}: {refusal.name} ({refusal.code}): {detail}",
-    )
+    case.change(refusals={**round_.refusals, refusal.name: count}, last_refusal=said)
+    case.emit(note("update.refused", "warning", refusal.name, round_id=round_.round_id, last=said))
 
 
-def refuse_unreadable(round_: Round, sender: str, problem: Problem, facts: Facts) -> Round:
+def refuse_unreadable(case: Case, sender: str, problem: Problem) -> None:
     """Refuse an update of which nothing is kept; who sent it and when goes before the content."""
-    return refuse(round_, sender, _standing(round_, sender, facts) or problem)
+    refuse(case, sender, _standing(case, sender) or problem)
 
 
-def _standing(round_: Round, sender: str, facts: Facts) -> Problem | None:
+def _standing(case: Case, sender: str) -> Problem | None:
     """Say why nothing from this sender can be accepted now."""
-    if sender not in round_.policy.participants:
+    seat, round_ = case.seat(sender), case.round
+    if seat is None and case.known:
         return NOT_INVITED, f"'{sender}' is not in the start's participants"
-    if sender in round_.accepted:
+    if seat is not None and seat.accepted is not None:
         return DUPLICATE, "its first update was accepted"
-    if not round_.collecting or len(round_.accepted) >= round_.policy.k:
+    if not round_.collecting or round_.updates >= round_.policy.k:
         return LATE, f"the round is {round_.status}"
-    task = facts.tasks.get(sender)
+    task = case.task(sender)
     if task is not None and task.start_sha256 != round_.start_sha256:
         return OTHER_LAUNCH, "its task was launched by a start with other bytes"
     return None

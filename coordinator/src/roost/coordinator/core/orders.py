@@ -1,18 +1,17 @@
 """Starts of rounds: accepted once, refused with a reason that everyone can read."""
 
-from dataclasses import replace
-
 from roost.chassis.effects import note
 from roost.coordinator.core import round as one
 from roost.coordinator.core import rounds
+from roost.coordinator.core.case import Case
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.events import RoundOrdered, RoundUnreadable
 from roost.coordinator.core.facts import Keep
-from roost.coordinator.core.judge import Judged
+from roost.coordinator.core.judge import count_refusal as count_on_round
 from roost.coordinator.core.ledger import count_refusal, show_running
 from roost.coordinator.core.outcome import in_words, tell_outcome
 from roost.coordinator.core.policy import policy_problem
-from roost.coordinator.core.state import Past, Policy, Round, Start
+from roost.coordinator.core.state import Outcome, Past, Policy, Round, Start
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import BAD_POLICY, ROUND_REUSED
 
@@ -24,14 +23,16 @@ def round_ordered(draft: Draft, event: RoundOrdered, keep: Keep) -> None:
         return
     policy, status = Policy.of(start), RoundStatus.PREPARING
     round_ = Round(start.round_id, event.sha256, start.model_uri, policy, status, at)
+    case = Case(draft, round_, at)
+    case.seat_everyone(start.participants)
     problem = policy_problem(start, start.round_id)
     if problem is not None:
-        judged = one.reject(round_, BAD_POLICY, problem, at)
+        one.reject(case, BAD_POLICY, problem)
     else:
         draft.put("start", start.round_id, Start(event.payload))
         draft.emit(note("round.started", round_id=start.round_id, base=start.model_uri))
-        judged = one.begin(round_, rounds.facts(draft, round_), at)
-    _take_over_new(draft, judged, at, keep)
+        one.begin(case)
+    _take_over_new(draft, case, keep)
 
 
 def round_unreadable(draft: Draft, event: RoundUnreadable, keep: Keep) -> None:
@@ -40,12 +41,14 @@ def round_unreadable(draft: Draft, event: RoundUnreadable, keep: Keep) -> None:
         return
     status = RoundStatus.PREPARING
     round_ = Round(event.round_id, event.sha256, "", Policy(), status, event.at)
-    judged = one.reject(round_, event.refusal, event.detail, event.at)
-    _take_over_new(draft, judged, event.at, keep)
+    case = Case(draft, round_, event.at)
+    case.seat_everyone(())
+    one.reject(case, event.refusal, event.detail)
+    _take_over_new(draft, case, keep)
 
 
-def _take_over_new(draft: Draft, judged: Judged, at: float, keep: Keep) -> None:
-    rounds.take_over(draft, None, judged, at, keep)
+def _take_over_new(draft: Draft, case: Case, keep: Keep) -> None:
+    rounds.take_over(draft, None, case, keep)
     show_running(draft)
 
 
@@ -63,9 +66,10 @@ def _is_known(draft: Draft, round_id: str, sha256: str, at: float, keep: Keep) -
         _refuse_other(draft, round_id, became, at, keep)
         return True
     draft.emit(note("round.start_repeated", round_id=round_id, became=became))
-    if round_ is not None and round_.status.final:
+    outcome: Outcome | None = draft.get("outcome", round_id)
+    if outcome is not None:
         # Whoever started it again and watches is told what became of it.
-        draft.emit(tell_outcome(round_, keep.expiry_s))
+        draft.emit(tell_outcome(round_id, outcome, keep.expiry_s))
     return True
 
 
@@ -74,7 +78,6 @@ def _refuse_other(draft: Draft, round_id: str, became: str, at: float, keep: Kee
     count_refusal(draft, ROUND_REUSED, detail)
     round_: Round | None = draft.get("round", round_id)
     if round_ is not None:
-        name = ROUND_REUSED.name
-        refusals = {**round_.refusals, name: round_.refusals.get(name, 0) + 1}
-        after = replace(round_, refusals=refusals, last_refusal=f"{name}: {detail}")
-        rounds.take_over(draft, round_, (after, ()), at, keep)
+        case = Case(draft, round_, at)
+        count_on_round(case, ROUND_REUSED, f"{ROUND_REUSED.name}: {detail}")
+        rounds.take_over(draft, round_, case, keep)

@@ -5,14 +5,16 @@ whatever number it is sent. So sending again is harmless, and so is sending agai
 number when another publisher took the first one.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from roost.chassis.effects import ClearTimer, Effect, SetTimer
+from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import PublishModel
-from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.state import Publication
-from roost.protocol.round.messages import ModelIndex, ModelVersion
+from roost.protocol.round.messages import ModelIndex, ModelVersion, RoundStatus
+from roost.protocol.round.topics import MODEL
 
 FIRST_RETRY_S: Final = 2.0
 LAST_RETRY_S: Final = 30.0
@@ -21,6 +23,30 @@ LAST_RETRY_S: Final = 30.0
 def timer_key(publish_id: str) -> str:
     """Return the key of a publication's timer."""
     return f"publish/{publish_id}"
+
+
+def model_name(model_uri: str) -> str:
+    """Return the name in a model's topic; a failed start may have none."""
+    found = MODEL.match(model_uri)
+    return found["name"] if found else ""
+
+
+def publications(draft: Draft) -> Iterator[Publication]:
+    """Yield all models on their way."""
+    for round_ in draft.all("round").values():
+        if round_.publication and round_.status is RoundStatus.PUBLISHING:
+            yield round_.publication
+    for rollback in draft.all("rollback").values():
+        yield rollback.publication
+
+
+def claimed(draft: Draft, name: str, publish_id: str) -> frozenset[int]:
+    """Return the numbers that other publications of a model were sent with."""
+    return frozenset(
+        each.version
+        for each in publications(draft)
+        if each.name == name and each.publish_id != publish_id and each.version is not None
+    )
 
 
 def listed(publication: Publication, index: ModelIndex) -> ModelVersion | None:
@@ -33,18 +59,30 @@ def listed(publication: Publication, index: ModelIndex) -> ModelVersion | None:
 
 
 def pursue(
-    publication: Publication, facts: Facts, at: float, *, again: bool
+    publication: Publication,
+    index: ModelIndex | None,
+    taken: frozenset[int],
+    at: float,
+    *,
+    again: bool,
 ) -> tuple[Publication, tuple[Effect, ...]]:
     """Send a model if it has no number yet, lost it to another, or ``again`` is wished.
 
     Without an index of the present connection nothing is sent: the number is unknown. A
     publication that was sent keeps a timer, so that it is sent again until it is listed.
+
+    Args:
+        publication: The model.
+        index: The index of the present connection.
+        taken: Numbers that other publications of this model were sent with.
+        at: Epoch seconds.
+        again: Send it although it was sent before.
     """
-    line = facts.index.models.get(publication.name) if facts.index else None
+    line = index.models.get(publication.name) if index else None
     if line is None:
         return publication, (SetTimer(timer_key(publication.publish_id), at + LAST_RETRY_S),)
     version = line.latest + 1
-    while version in facts.claimed:
+    while version in taken:
         version += 1
     lost = publication.version is not None and publication.version <= line.latest
     if publication.version is not None and not lost and not again:

@@ -7,9 +7,7 @@ from roost.coordinator.core import publishing
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import DropOutgoing, FetchModel
 from roost.coordinator.core.events import BaseRead, BaseUnavailable, RollbackOrdered
-from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.ledger import count_refusal
-from roost.coordinator.core.rounds import claimed
 from roost.coordinator.core.state import Publication, Rollback
 from roost.protocol.round.messages import ModelIndex, ModelVersion
 from roost.protocol.round.model import ModelForm
@@ -83,9 +81,8 @@ def _pursue(draft: Draft, rollback_id: str, at: float, *, again: bool) -> None:
     if not rollback.ready:
         return
     publication = rollback.publication
-    facts = Facts(
-        index=draft.get("index", ""), claimed=claimed(draft, publication.name, rollback_id)
-    )
-    sent, effects = publishing.pursue(publication, facts, at, again=again)
+    taken = publishing.claimed(draft, publication.name, rollback_id)
+    index = draft.get("index", "")
+    sent, effects = publishing.pursue(publication, index, taken, at, again=again)
     draft.put("rollback", rollback_id, replace(rollback, publication=sent))
     draft.emit(*effects)

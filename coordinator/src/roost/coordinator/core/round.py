@@ -6,12 +6,12 @@ guard per status says when. Time comes in events alone, and every wait has a tim
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from roost.chassis.core import Connected, TimerFired
-from roost.chassis.effects import ClearTimer, Effect, SetTimer
+from roost.chassis.effects import ClearTimer, SetTimer
 from roost.coordinator.core import publishing
+from roost.coordinator.core.case import Case
 from roost.coordinator.core.effects import (
     Average,
     DropOutgoing,
@@ -32,7 +32,6 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
-from roost.coordinator.core.facts import Facts
 from roost.coordinator.core.guards import (
     GRACE_S,
     GUARDS,
@@ -43,21 +42,21 @@ from roost.coordinator.core.guards import (
     Trigger,
 )
 from roost.coordinator.core.judge import (
-    Judged,
+    judge_held,
     judge_offer,
-    judge_waiting,
     receive,
     refuse,
     refuse_unreadable,
+    take_held,
 )
 from roost.coordinator.core.outcome import metrics
 from roost.coordinator.core.state import Base, Publication, Round
 from roost.coordinator.core.tasks import (
     FIRST_CHECK_S,
-    absences,
     ask_again,
     cancel_running,
     check_timer,
+    plan_check,
     stuck,
     take_in,
 )
@@ -76,127 +75,131 @@ def timers(round_: Round) -> tuple[str, ...]:
     return (*(f"{kind}/{round_.round_id}" for kind in kinds), check_timer(round_))
 
 
-def begin(round_: Round, facts: Facts, at: float) -> Judged:
+def begin(case: Case) -> None:
     """Let a new round go as far as it can at once."""
-    effects = (
-        SetTimer(f"deadline/{round_.round_id}", round_.deadline),
-        *_await_connection(round_, facts, at),
-    )
-    return _settle(round_, effects, facts, at)
+    case.emit(SetTimer(f"deadline/{case.round.round_id}", case.round.deadline))
+    _await_connection(case)
+    _settle(case)
 
 
-def reject(round_: Round, refusal: Refusal, message: str, at: float) -> Judged:
+def reject(case: Case, refusal: Refusal, message: str) -> None:
     """End a new round at once: its policy cannot be carried out."""
-    return _move(round_, Push(Trigger.IMPOSSIBLE, refusal, message), Facts(), at)
+    move(case, Push(Trigger.IMPOSSIBLE, refusal, message))
 
 
-def step(round_: Round, event: RoundEvent, facts: Facts) -> Judged:
-    """Return the round after an event, and what is to be done.
+def step(case: Case, event: RoundEvent) -> None:
+    """Let an event happen to the round, and do what follows.
 
     What comes too late, twice or from a stranger changes counters alone.
     """
-    after, effects = _take_in(round_, event, facts)
-    return _settle(after, effects, facts, event.at)
-
-
-def _take_in(round_: Round, event: RoundEvent, facts: Facts) -> Judged:
     handler = _WHENEVER.get(type(event))
-    if handler is None and not round_.status.final:
+    if handler is None and not case.round.status.final:
         handler = _WHILE_RUNNING.get(type(event))
-    return handler(round_, event, facts) if handler else (round_, ())
+    if handler is not None:
+        handler(case, event)
+    _settle(case)
 
 
-def _arrived(round_: Round, event: UpdateArrived, facts: Facts) -> Judged:
-    return receive(round_, event.arrival, facts)
+def _arrived(case: Case, event: UpdateArrived) -> None:
+    receive(case, event.arrival)
 
 
-def _offered(round_: Round, event: UpdateOffered, facts: Facts) -> Judged:
-    problem = judge_offer(round_, event.sender, event.manifest, facts)
+def _offered(case: Case, event: UpdateOffered) -> None:
+    problem = judge_offer(case, event.sender, event.manifest)
     if problem is not None:
-        return refuse(round_, event.sender, problem), ()
-    return round_, (FetchUpdate(round_.round_id, event.sender, event.manifest),)
+        refuse(case, event.sender, problem)
+    else:
+        case.emit(FetchUpdate(case.round.round_id, event.sender, event.manifest))
 
 
-def _unreadable(round_: Round, event: UpdateUnreadable, facts: Facts) -> Judged:
-    problem = (event.refusal, event.detail)
-    return refuse_unreadable(round_, event.sender, problem, facts), ()
+def _unreadable(case: Case, event: UpdateUnreadable) -> None:
+    refuse_unreadable(case, event.sender, (event.refusal, event.detail))
 
 
-def _task_changed(round_: Round, event: TaskChanged, _facts: Facts) -> Judged:
-    return take_in(round_, event)
+def _connected(case: Case, _event: Connected) -> None:
+    _await_connection(case)
 
 
-def _connected(round_: Round, event: Connected, facts: Facts) -> Judged:
-    return round_, _await_connection(round_, facts, event.at)
-
-
-def _await_connection(round_: Round, facts: Facts, at: float) -> tuple[Effect, ...]:
+def _await_connection(case: Case) -> None:
     """Come back when the connection has lasted long enough to miss something on it."""
-    if round_.status is not RoundStatus.PREPARING or facts.connected_at is None:
-        return ()
-    presences = facts.connected_at + PRESENCES_S
-    index = max(facts.connected_at, round_.started_at) + INDEX_S
-    return tuple(
-        SetTimer(f"prepare/{round_.round_id}", time)
-        for time in sorted(time for time in (presences, index) if time > at)[:1]
-    )
+    round_, link = case.round, case.link
+    if round_.status is not RoundStatus.PREPARING or link is None:
+        return
+    presences = link.heard_at + PRESENCES_S
+    index = max(link.connected_at, round_.started_at) + INDEX_S
+    for time in sorted(time for time in (presences, index) if time > case.at)[:1]:
+        case.emit(SetTimer(f"prepare/{round_.round_id}", time))
 
 
-def _timer_fired(round_: Round, event: TimerFired, facts: Facts) -> Judged:
-    at, kind = event.at, event.key.partition("/")[0]
+def _timer_fired(case: Case, event: TimerFired) -> None:
+    round_, kind = case.round, event.key.partition("/")[0]
     match kind:
         case "prepare":
-            return round_, _await_connection(round_, facts, at)
+            _await_connection(case)
         case "check" if round_.status is RoundStatus.OPEN:
-            return ask_again(round_, facts, at)
+            ask_again(case)
         case "base" if round_.base and round_.base.shapes is None:
-            return round_, (_fetch_base(round_, round_.base),)
-        case "publish" if round_.publication and round_.status is RoundStatus.PUBLISHING:
-            sent, effects = publishing.pursue(round_.publication, facts, at, again=True)
-            return replace(round_, publication=sent), effects
-        case _:
-            return round_, ()
+            _fetch_base(case, round_.base)
+        case "publish" if round_.status is RoundStatus.PUBLISHING:
+            _pursue(case, again=True)
 
 
-def _base_read(round_: Round, event: BaseRead, facts: Facts) -> Judged:
-    if round_.base is None or round_.base.shapes is not None:
-        return round_, ()
-    base = replace(round_.base, shapes=event.shapes, dtypes=event.dtypes, summary=event.summary)
-    return judge_waiting(replace(round_, base=base, message=None), facts)
+def _pursue(case: Case, *, again: bool) -> None:
+    publication = case.round.publication
+    assert publication is not None
+    sent, effects = publishing.pursue(publication, case.index, case.claimed, case.at, again=again)
+    case.change(publication=sent)
+    case.emit(*effects)
 
 
-def _base_unavailable(round_: Round, event: BaseUnavailable, _facts: Facts) -> Judged:
-    timer = SetTimer(f"base/{round_.round_id}", event.at + BASE_RETRY_S)
-    return replace(round_, message=f"waits for its base model: {event.detail}"), (timer,)
+def _base_read(case: Case, event: BaseRead) -> None:
+    base = case.round.base
+    if base is None or base.shapes is not None:
+        return
+    read = Base(
+        base.version,
+        base.digest,
+        base.size,
+        base.binary,
+        event.shapes,
+        event.dtypes,
+        event.summary,
+    )
+    case.change(base=read, message=None)
+    judge_held(case)
 
 
-def _averaged(round_: Round, event: Averaged, _facts: Facts) -> Judged:
-    name = MODEL.match(round_.model_uri)
+def _base_unavailable(case: Case, event: BaseUnavailable) -> None:
+    case.emit(SetTimer(f"base/{case.round.round_id}", event.at + BASE_RETRY_S))
+    case.change(message=f"waits for its base model: {event.detail}")
+
+
+def _averaged(case: Case, event: Averaged) -> None:
+    round_, name = case.round, MODEL.match(case.round.model_uri)
     if round_.status is not RoundStatus.AGGREGATING or round_.base is None or name is None:
-        return round_, ()
+        return
     publication = Publication(
         round_.round_id,
         name["name"],
         event.digest,
         round_.base.binary,
         round_.base.version,
-        metrics(round_),
+        metrics(case),
     )
-    return replace(round_, publication=publication), ()
+    case.change(publication=publication)
 
 
-def _average_failed(round_: Round, event: AverageFailed, _facts: Facts) -> Judged:
-    if round_.status is not RoundStatus.AGGREGATING:
-        return round_, ()
-    return replace(round_, reason=event.refusal.name, message=event.detail), ()
+def _average_failed(case: Case, event: AverageFailed) -> None:
+    if case.round.status is RoundStatus.AGGREGATING:
+        case.change(reason=event.refusal.name, message=event.detail)
 
 
-_Handlers: TypeAlias = Mapping[type[Any], Callable[[Round, Any, Facts], Judged]]
+_Handlers: TypeAlias = Mapping[type[Any], Callable[[Case, Any], None]]
 _WHENEVER: Final[_Handlers] = {
     UpdateArrived: _arrived,
     UpdateOffered: _offered,
     UpdateUnreadable: _unreadable,
-    TaskChanged: _task_changed,
+    TaskChanged: take_in,
 }
 _WHILE_RUNNING: Final[_Handlers] = {
     Connected: _connected,
@@ -208,105 +211,107 @@ _WHILE_RUNNING: Final[_Handlers] = {
 }
 
 
-def _settle(round_: Round, effects: tuple[Effect, ...], facts: Facts, at: float) -> Judged:
+def _settle(case: Case) -> None:
     """Push the round on until no guard opens any more."""
     while True:
-        round_, more = _watch_quorum(round_, facts, at)
-        effects = (*effects, *more)
-        push = GUARDS[round_.status](round_, facts, at)
+        _watch_quorum(case)
+        push = GUARDS[case.round.status](case)
         if push is None:
             break
-        round_, more = _move(round_, push, facts, at)
-        effects = (*effects, *more)
-    if round_.status is RoundStatus.PUBLISHING and round_.publication:
-        sent, more = publishing.pursue(round_.publication, facts, at, again=False)
-        return replace(round_, publication=sent), (*effects, *more)
-    return round_, effects
+        move(case, push)
+    if case.round.status is RoundStatus.PUBLISHING:
+        _pursue(case, again=False)
 
 
-def _watch_quorum(round_: Round, facts: Facts, at: float) -> Judged:
+def _watch_quorum(case: Case) -> None:
     """Note since when the quorum is out of reach; an update may be on its way."""
+    round_ = case.round
     since, timer = round_.unreachable_since, f"grace/{round_.round_id}"
-    is_stuck = round_.status is RoundStatus.OPEN and stuck(round_, facts)
+    is_stuck = round_.status is RoundStatus.OPEN and stuck(round_)
     if is_stuck and since is None:
-        return replace(round_, unreachable_since=at), (SetTimer(timer, at + GRACE_S),)
-    if not is_stuck and since is not None:
-        return replace(round_, unreachable_since=None), (ClearTimer(timer),)
-    return round_, ()
+        case.change(unreachable_since=case.at)
+        case.emit(SetTimer(timer, case.at + GRACE_S))
+    elif not is_stuck and since is not None:
+        case.change(unreachable_since=None)
+        case.emit(ClearTimer(timer))
 
 
-def _move(round_: Round, push: Push, facts: Facts, at: float) -> Judged:
+def move(case: Case, push: Push) -> None:
+    """Let the round enter its next status.
+
+    Raises:
+        IllegalTransition: its table has no such way.
+    """
+    round_ = case.round
     target = TRANSITIONS[round_.status].get(push.trigger)
     if target is None:
         raise IllegalTransition(f"{round_.round_id}: {push.trigger!r} while {round_.status}")
-    round_ = replace(round_, status=target)
+    case.change(status=target)
     if push.refusal is not None:
         message = f"{(push.message or '').rstrip('.')}. {push.refusal.cure}"
-        round_ = replace(round_, reason=push.refusal.name, message=message)
-    return _ENTER[target](round_, facts, at)
+        case.change(reason=push.refusal.name, message=message)
+    _ENTER[target](case)
 
 
-def _enter_open(round_: Round, facts: Facts, at: float) -> Judged:
-    entry = facts.index.find(round_.model_uri) if facts.index else None
+def _enter_open(case: Case) -> None:
+    round_ = case.round
+    entry = case.index.find(round_.model_uri) if case.index else None
     assert entry is not None
     binary = entry.form == ModelForm.SAFETENSORS
     base = Base(entry.version, entry.digest, entry.size, binary)
-    effects = (
-        ClearTimer(f"prepare/{round_.round_id}"),
-        SetTimer(check_timer(round_), at + FIRST_CHECK_S),
-        _fetch_base(round_, base),
-    )
-    return replace(round_, base=base), effects
+    case.change(base=base)
+    case.emit(ClearTimer(f"prepare/{round_.round_id}"))
+    plan_check(case, case.at + FIRST_CHECK_S)
+    _fetch_base(case, base)
 
 
-def _fetch_base(round_: Round, base: Base) -> FetchModel:
-    return FetchModel(round_.round_id, round_.model_uri, base.digest)
+def _fetch_base(case: Case, base: Base) -> None:
+    case.emit(FetchModel(case.round.round_id, case.round.model_uri, base.digest))
 
 
-def _enter_aggregating(round_: Round, facts: Facts, _at: float) -> Judged:
+def _enter_aggregating(case: Case) -> None:
+    round_ = case.round
     assert round_.base is not None
     updates = tuple(
-        SpooledUpdate(round_.accepted[each].spool, round_.accepted[each].num_samples)
-        for each in round_.policy.participants
-        if each in round_.accepted
+        SpooledUpdate(seat.accepted.spool, seat.accepted.num_samples)
+        for _, seat in case.seats()
+        if seat.accepted is not None
     )
-    average = Average(round_.round_id, round_.model_uri, round_.base.digest, updates)
-    round_, dropped = _close(round_, facts)
-    return round_, (average, *dropped)
+    case.emit(Average(round_.round_id, round_.model_uri, round_.base.digest, updates))
+    _close(case)
 
 
-def _close(round_: Round, facts: Facts) -> Judged:
+def _close(case: Case) -> None:
     """Stop collecting: no timers, no running tasks, nobody waiting."""
-    effects: list[Effect] = [ClearTimer(key) for key in timers(round_)]
-    effects.extend(cancel_running(round_, facts))
-    waiting = round_.waiting
-    round_ = replace(round_, waiting=())
-    for arrival in waiting:
-        round_ = refuse(round_, arrival.sender, (LATE, f"the round is {round_.status}"))
-    if waiting:
-        effects.append(DropSpools(tuple(arrival.spool for arrival in waiting)))
-    return round_, tuple(effects)
+    case.emit(*(ClearTimer(key) for key in timers(case.round)))
+    cancel_running(case)
+    held = take_held(case)
+    for arrival in held:
+        refuse(case, arrival.sender, (LATE, f"the round is {case.round.status}"))
+    if held:
+        case.emit(DropSpools(tuple(arrival.spool for arrival in held)))
 
 
-def _enter_publishing(round_: Round, _facts: Facts, _at: float) -> Judged:
-    return round_, ()
+def _enter_publishing(_case: Case) -> None:
+    """Nothing is to be done: sending is what ``_settle`` ends with."""
 
 
-def _enter_completed(round_: Round, facts: Facts, at: float) -> Judged:
-    assert round_.publication is not None
-    assert facts.index is not None
-    version = publishing.listed(round_.publication, facts.index)
+def _enter_completed(case: Case) -> None:
+    publication, index = case.round.publication, case.index
+    assert publication is not None
+    assert index is not None
+    version = publishing.listed(publication, index)
     assert version is not None
-    done = replace(round_, version=version.version, model_topic=version.topic, ended_at=at)
-    return done, (publishing.settled(round_.publication), DropOutgoing(round_.round_id))
+    case.change(version=version.version, model_topic=version.topic, ended_at=case.at)
+    case.emit(publishing.settled(publication), DropOutgoing(case.round.round_id))
 
 
-def _enter_failed(round_: Round, facts: Facts, at: float) -> Judged:
-    round_, effects = _close(round_, facts)
-    return replace(round_, absent=absences(round_, facts), ended_at=at), effects
+def _enter_failed(case: Case) -> None:
+    _close(case)
+    case.change(ended_at=case.at)
 
 
-_ENTER: Final[Mapping[RoundStatus, Callable[[Round, Facts, float], Judged]]] = {
+_ENTER: Final[Mapping[RoundStatus, Callable[[Case], None]]] = {
     RoundStatus.OPEN: _enter_open,
     RoundStatus.AGGREGATING: _enter_aggregating,
     RoundStatus.PUBLISHING: _enter_publishing,

@@ -1,35 +1,51 @@
-"""All rounds together: their facts, what is told of them, and how long they are kept."""
+"""All rounds together: what is told of them, and how long they are kept."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from roost.chassis.effects import Publish
+from roost.chassis.effects import ClearTimer, Publish, SetTimer
 from roost.coordinator.core import experiments
 from roost.coordinator.core import round as one
+from roost.coordinator.core.case import Case
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import Tidy
 from roost.coordinator.core.events import RoundEvent
-from roost.coordinator.core.facts import Facts, Keep
-from roost.coordinator.core.judge import Judged
+from roost.coordinator.core.facts import Keep
 from roost.coordinator.core.ledger import show_running
 from roost.coordinator.core.outcome import (
     in_words,
+    make_outcome,
     tell_outcome,
     tell_state,
-    updates_judged,
     wide_event,
 )
-from roost.coordinator.core.state import Past, Publication, Round
+from roost.coordinator.core.publishing import publications
+from roost.coordinator.core.seats import Roster, seat_id
+from roost.coordinator.core.state import Past, Round
 from roost.protocol.round.messages import RoundStatus
-from roost.protocol.round.topics import MODEL, ROUND_COMPLETE, ROUND_STATE
+from roost.protocol.round.topics import ROUND_COMPLETE, ROUND_STATE
 
+TELL_EVERY_S: Final = 0.2
+TELL_TIMER: Final = "state"
+SMALL: Final = 20
 _MODELS_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When a round's state was last told, and whether there is more to tell."""
+
+    at: float
+    more: bool = False
 
 
 def step_one(draft: Draft, round_id: str, event: RoundEvent, keep: Keep) -> None:
     """Let an event happen to one round, if there is such a round."""
     before: Round | None = draft.get("round", round_id)
     if before is not None:
-        take_over(draft, before, one.step(before, event, facts(draft, before)), event.at, keep)
+        case = Case(draft, before, event.at)
+        one.step(case, event)
+        take_over(draft, before, case, keep)
 
 
 def step_all(draft: Draft, event: RoundEvent, keep: Keep, only: RoundStatus | None = None) -> None:
@@ -44,65 +60,54 @@ def running(draft: Draft) -> list[Round]:
     return [each for each in draft.all("round").values() if not each.status.final]
 
 
-def facts(draft: Draft, round_: Round) -> Facts:
-    """Gather what the round is judged with."""
-    link = draft.get("link", "")
-    start = draft.get("start", round_.round_id)
-    return Facts(
-        connected_at=link.connected_at if link else None,
-        index=draft.get("index", ""),
-        seen=draft.all("proplet"),
-        tasks=draft.get("tasks", round_.round_id) or {},
-        claimed=claimed(draft, model_name(round_.model_uri), round_.round_id),
-        start=start.payload if start else "",
-    )
-
-
-def model_name(model_uri: str) -> str:
-    """Return the name in a model's topic; a failed start may have none."""
-    found = MODEL.match(model_uri)
-    return found["name"] if found else ""
-
-
-def claimed(draft: Draft, name: str, publish_id: str) -> frozenset[int]:
-    """Return the numbers that other publications of a model were sent with."""
-    return frozenset(
-        each.version
-        for each in _publications(draft)
-        if each.name == name and each.publish_id != publish_id and each.version is not None
-    )
-
-
-def _publications(draft: Draft) -> Iterator[Publication]:
-    for round_ in draft.all("round").values():
-        if round_.publication and round_.status is RoundStatus.PUBLISHING:
-            yield round_.publication
-    for rollback in draft.all("rollback").values():
-        yield rollback.publication
-
-
-def take_over(draft: Draft, before: Round | None, judged: Judged, at: float, keep: Keep) -> None:
+def take_over(draft: Draft, before: Round | None, case: Case, keep: Keep) -> None:
     """Put a round's new state and tell everyone what changed."""
-    after, effects = judged
-    draft.emit(*effects)
+    after = case.round
     if after == before:
         return
     draft.put("round", after.round_id, after)
-    if before is not None:
-        draft.emit(*updates_judged(before, after))
-    draft.emit(tell_state(after, at, keep.expiry_s))
-    if after.status.final and (before is None or not before.status.final):
-        _finish(draft, after, at, keep)
+    moved = before is None or before.status is not after.status
+    _tell(draft, case, keep, now=moved or after.invited <= SMALL)
+    if after.status.final and moved:
+        _finish(draft, case, keep)
 
 
-def _finish(draft: Draft, round_: Round, at: float, keep: Keep) -> None:
-    draft.emit(tell_outcome(round_, keep.expiry_s), wide_event(round_))
-    draft.put("start", round_.round_id, None)
-    draft.put("tasks", round_.round_id, None)
-    experiments.round_ended(draft, round_, at, keep)
+def _tell(draft: Draft, case: Case, keep: Keep, *, now: bool) -> None:
+    """Tell a round's state at once, or soon if it was told just before."""
+    round_id = case.round.round_id
+    told: Told | None = draft.get("told", round_id)
+    timer = f"{TELL_TIMER}/{round_id}"
+    if now or told is None or case.at >= told.at + TELL_EVERY_S:
+        draft.put("told", round_id, Told(case.at))
+        draft.emit(tell_state(case, keep.expiry_s))
+        if told is not None and told.more:
+            draft.emit(ClearTimer(timer))
+    elif not told.more:
+        draft.put("told", round_id, Told(told.at, more=True))
+        draft.emit(SetTimer(timer, told.at + TELL_EVERY_S))
+
+
+def tell_rest(draft: Draft, round_id: str, at: float, keep: Keep) -> None:
+    """Tell what changed since the state was last told."""
+    round_: Round | None = draft.get("round", round_id)
+    if round_ is not None:
+        draft.put("told", round_id, Told(at))
+        draft.emit(tell_state(Case(draft, round_, at), keep.expiry_s))
+
+
+def _finish(draft: Draft, case: Case, keep: Keep) -> None:
+    round_id = case.round.round_id
+    outcome = make_outcome(case)
+    draft.put("outcome", round_id, outcome)
+    draft.emit(tell_outcome(round_id, outcome, keep.expiry_s), wide_event(case))
+    draft.put("start", round_id, None)
+    draft.put("roll", round_id, None)
+    for who in case.roster:
+        draft.put("task", seat_id(round_id, who), None)
+    experiments.round_ended(draft, case.round, case.at, keep)
     show_running(draft)
     _forget_old(draft, keep)
-    tidy(draft, at, keep)
+    tidy(draft, case.at, keep)
 
 
 def _ended(draft: Draft) -> list[Round]:
@@ -113,13 +118,25 @@ def _ended(draft: Draft) -> list[Round]:
 
 
 def _forget_old(draft: Draft, keep: Keep) -> None:
-    """Keep of the oldest rounds only what tells their id again."""
-    for round_ in _ended(draft)[keep.rounds :]:
+    """Keep of older rounds the outcome, and of the oldest only what tells their id again."""
+    ended = _ended(draft)
+    for round_ in ended[keep.spools :]:
+        _forget_seats(draft, round_.round_id)
+    for round_ in ended[keep.rounds :]:
         round_id = round_.round_id
-        draft.put("round", round_id, None)
+        for kind in ("round", "outcome", "told"):
+            draft.put(kind, round_id, None)
         draft.put("past", round_id, Past(round_.start_sha256, in_words(round_)))
+        draft.emit(ClearTimer(f"{TELL_TIMER}/{round_id}"))
         for topic in (ROUND_STATE, ROUND_COMPLETE):
             draft.emit(Publish(topic.format(round_id=round_id), retain=True))
+
+
+def _forget_seats(draft: Draft, round_id: str) -> None:
+    roster: Roster | None = draft.get("roster", round_id)
+    for who in roster.participants if roster else ():
+        draft.put("seat", seat_id(round_id, who), None)
+    draft.put("roster", round_id, None)
 
 
 def tidy(draft: Draft, at: float, keep: Keep) -> None:
@@ -130,7 +147,7 @@ def tidy(draft: Draft, at: float, keep: Keep) -> None:
     """
     ended, open_ = _ended(draft), running(draft)
     models = [each.base.digest for each in open_ if each.base]
-    models += [each.digest for each in _publications(draft)]
+    models += [each.digest for each in publications(draft)]
     models += [each.publication.digest for each in ended[:_MODELS_KEPT] if each.publication]
     rounds = [each.round_id for each in (*open_, *ended[: keep.spools])]
     unknown = any(each.status is RoundStatus.AGGREGATING for each in open_)

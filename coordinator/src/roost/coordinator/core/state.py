@@ -1,4 +1,8 @@
-"""What the coordinator remembers: frozen, digests instead of arrays, stored as JSON."""
+"""What the coordinator remembers: frozen, digests instead of arrays, stored as JSON.
+
+A round holds counters alone. Whatever there is one of for each participant is in ``seats``: so
+what one update costs does not depend on how many were invited.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +20,6 @@ class Policy:
     """The part of a start that decides about a round.
 
     Attributes:
-        participants: Who is invited, in the order in which updates are averaged.
         k: How many updates close the round.
         timeout_s: Seconds from receipt to the deadline.
         on_timeout: What becomes of too few updates at the deadline.
@@ -24,7 +27,6 @@ class Policy:
         max_samples: Cap on one update's weight.
     """
 
-    participants: tuple[str, ...] = ()
     k: int = 0
     timeout_s: float = 0.0
     on_timeout: OnTimeout = OnTimeout.FAIL
@@ -35,7 +37,6 @@ class Policy:
     def of(cls, policy: RoundPolicy) -> "Policy":
         """Take from a start what decides about the round."""
         return cls(
-            policy.participants,
             policy.k_of_n,
             policy.timeout_s,
             policy.on_timeout,
@@ -70,42 +71,6 @@ class Base:
     shapes: str | None = None
     dtypes: str | None = None
     summary: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A readable update that lies in the spool.
-
-    Attributes:
-        sender: From the source topic alone.
-        round_id: What the payload says.
-        base_model_uri: What the payload says.
-        num_samples: What the payload says.
-        metrics: What the payload says.
-        spool: Name of its file; unique to this arrival.
-        shapes: Digest over names and shapes.
-        dtypes: Digest over names and types; None for JSON, whose numbers have no type.
-        summary: Its tensors, for people.
-    """
-
-    sender: str
-    round_id: str
-    base_model_uri: str
-    num_samples: int
-    metrics: Mapping[str, float]
-    spool: str
-    shapes: str
-    dtypes: str | None
-    summary: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """An update that counts."""
-
-    spool: str
-    num_samples: int
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +109,19 @@ class Round:
         policy: How it is run.
         status: Where it stands.
         started_at: Epoch seconds of the receipt.
+        invited: How many participants it has; who they are says its roster.
         base: The base model, once an index listed it.
-        waiting: Updates that came before the base was read.
-        accepted: Updates that count, by participant.
-        refused: Last refusal of each participant that was refused.
-        failed: Why a participant's task cannot bring an update.
-        absent: What is known of those who sent nothing, written when the round fails.
-        refusals: How many were refused, by reason.
+        updates: How many updates were accepted.
+        held: How many wait until the base was read.
+        failures: How many participants' tasks cannot bring an update.
+        out: How many from whom no update can be expected any more, nor was one accepted.
+        first_failed: The first participants whose tasks failed, for the live state.
+        refusals: How many updates were refused, by reason.
         uninvited: How many updates came from others.
         last_refusal: For people.
         unreachable_since: When the participants' failures first made k unreachable.
         checks: How often missing task states and updates were asked for.
+        check_at: When that is done next.
         publication: The averaged model on its way.
         version: Number of the new version, once listed.
         model_topic: Topic of the new version, once listed.
@@ -169,17 +136,19 @@ class Round:
     policy: Policy
     status: RoundStatus
     started_at: float
+    invited: int = 0
     base: Base | None = None
-    waiting: tuple[Arrival, ...] = ()
-    accepted: Mapping[str, Accepted] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
+    updates: int = 0
+    held: int = 0
+    failures: int = 0
+    out: int = 0
+    first_failed: tuple[str, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
     uninvited: int = 0
     last_refusal: str | None = None
     unreachable_since: float | None = None
     checks: int = 0
+    check_at: float | None = None
     publication: Publication | None = None
     version: int | None = None
     model_topic: str | None = None
@@ -201,6 +170,13 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class Start:
     """The bytes of an accepted start, kept while the round runs."""
+
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome as it was told, to be told again."""
 
     payload: str
 

@@ -1,16 +1,15 @@
 """What a round makes of its participants' tasks: failures, cancels, asking again."""
 
-from dataclasses import replace
 from typing import Final
 
-from roost.chassis.effects import Effect, Publish, SetTimer
+from roost.chassis.effects import Publish, SetTimer
+from roost.coordinator.core.case import Case
 from roost.coordinator.core.events import TaskChanged
-from roost.coordinator.core.facts import Facts, TaskFact
-from roost.coordinator.core.judge import Judged
-from roost.coordinator.core.outcome import MISSING, NOT_ASKED, missing
+from roost.coordinator.core.facts import TaskFact
+from roost.coordinator.core.seats import Seat
 from roost.coordinator.core.state import Round
 from roost.protocol.round.messages import OnTimeout
-from roost.protocol.round.refusals import OTHER_LAUNCH, UNKNOWN_PARTICIPANT
+from roost.protocol.round.refusals import OTHER_LAUNCH
 from roost.protocol.round.topics import ROUND_START
 from roost.protocol.task.messages import CancelTask, TaskStatus
 from roost.protocol.task.topics import CANCEL, RESEND
@@ -19,8 +18,8 @@ FIRST_CHECK_S: Final = 3.0
 LAST_CHECK_S: Final = 30.0
 UPDATE_ON_ITS_WAY_S: Final = 2.0
 _CANCEL_EXPIRY_S: Final = 60.0
-# States are published at every change: of many failures the later ones are told by name alone.
-_TOLD_IN_FULL: Final = 50
+# Of many failures the later ones are told by name alone: outcome and state must stay bounded.
+TOLD_IN_FULL: Final = 50
 
 
 def check_timer(round_: Round) -> str:
@@ -28,29 +27,42 @@ def check_timer(round_: Round) -> str:
     return f"check/{round_.round_id}"
 
 
-def take_in(round_: Round, event: TaskChanged) -> Judged:
+def take_in(case: Case, event: TaskChanged) -> None:
     """Learn how a participant's task stands."""
-    who, fact = event.participant, event.fact
-    invited = who in round_.policy.participants
+    who, fact, round_ = event.participant, event.fact, case.round
+    seat = case.seat(who)
     foreign = fact.start_sha256 != round_.start_sha256
-    if not round_.collecting or not invited or foreign:
-        unwanted = who not in round_.accepted or foreign
-        effects = (cancel(fact, "not wanted"),) if unwanted and not fact.status.final else ()
-        if round_.collecting and invited:
-            round_ = _fail(round_, who, OTHER_LAUNCH.name)
-        return round_, effects
-    if who in round_.accepted or not fact.status.final:
-        return round_, ()
-    if fact.status is TaskStatus.SUCCEEDED:
+    if not round_.collecting or seat is None or foreign:
+        unwanted = seat is None or seat.accepted is None or foreign
+        if unwanted and not fact.status.final:
+            case.emit(cancel(fact, "not wanted"))
+        if round_.collecting and seat is not None:
+            _fail(case, who, OTHER_LAUNCH.name)
+    elif seat.accepted is None and fact.status is TaskStatus.SUCCEEDED:
+        case.note_seat(who, succeeded=True)
         # Its update may be on its way still; if it does not come, it is asked for.
-        timer = SetTimer(check_timer(round_), event.at + UPDATE_ON_ITS_WAY_S)
-        return replace(round_, checks=0), (timer,)
-    told = len(round_.failed) < _TOLD_IN_FULL
-    return _fail(round_, who, fact.why if told else fact.reason or str(fact.status)), ()
+        _check_by(case, event.at + UPDATE_ON_ITS_WAY_S)
+    elif seat.accepted is None and fact.status.final:
+        _fail(case, who, fact.why if round_.failures < TOLD_IN_FULL else fact.name)
 
 
-def _fail(round_: Round, who: str, why: str) -> Round:
-    return replace(round_, failed={**round_.failed, who: why})
+def _fail(case: Case, who: str, why: str) -> None:
+    """Note why a task cannot bring an update; the first reason stands."""
+    seat, first = case.seat(who), case.round.first_failed
+    if seat is None or seat.failed is not None:
+        return
+    case.note_seat(who, failed=why)
+    if len(first) < TOLD_IN_FULL:
+        case.change(first_failed=(*first, who))
+
+
+def _check_by(case: Case, at: float) -> None:
+    """Look for what is missing at this time at the latest."""
+    due = case.round.check_at
+    if due is None or at < due:
+        # Never later: successes that keep coming must not put the looking off.
+        plan_check(case, at)
+    case.change(checks=0)
 
 
 def cancel(fact: TaskFact, reason: str) -> Publish:
@@ -59,79 +71,47 @@ def cancel(fact: TaskFact, reason: str) -> Publish:
     return Publish(topic, CancelTask(reason=reason).encode(), expiry_s=_CANCEL_EXPIRY_S)
 
 
-def cancel_running(round_: Round, facts: Facts) -> tuple[Effect, ...]:
+def cancel_running(case: Case) -> None:
     """Cancel the tasks that run although their update is not wanted any more."""
-    return tuple(
-        cancel(fact, f"round {round_.status}")
-        for who, fact in facts.tasks.items()
-        if who not in round_.accepted and not fact.status.final
-    )
+    for who, _ in case.missing():
+        fact = case.task(who)
+        if fact is not None and not fact.status.final:
+            case.emit(cancel(fact, f"round {case.round.status}"))
 
 
-def stuck(round_: Round, facts: Facts) -> bool:
-    """Tell whether the quorum cannot be reached any more, nor waiting can help.
-
-    A participant is out when its task failed, or succeeded with an update that was refused.
-    Being offline is no failure.
-    """
-    policy = round_.policy
-    possible = len(policy.participants) - sum(_out(round_, each, facts) for each in missing(round_))
+def stuck(round_: Round) -> bool:
+    """Tell whether the quorum cannot be reached any more, nor waiting can help."""
+    policy, possible = round_.policy, round_.invited - round_.out
     if possible >= policy.k:
         return False
     if policy.on_timeout is OnTimeout.FAIL:
         return True
-    return possible < policy.min_updates or possible == len(round_.accepted)
+    return possible < policy.min_updates or possible == round_.updates
 
 
-def _out(round_: Round, who: str, facts: Facts) -> bool:
-    task = facts.tasks.get(who)
-    succeeded = task is not None and task.status is TaskStatus.SUCCEEDED
-    return who in round_.failed or (who in round_.refused and succeeded)
-
-
-def troubles(round_: Round) -> dict[str, str]:
-    """Return what is known to have gone wrong, by participant, in the order of the start."""
-    known = {**round_.failed, **round_.refused}
-    return {each: known[each] for each in missing(round_) if each in known}
-
-
-def absences(round_: Round, facts: Facts) -> dict[str, str]:
-    """Say of everyone of whom no update and no trouble is known how that stands."""
-    known = troubles(round_)
-    return {each: _absence(round_, each, facts) for each in missing(round_) if each not in known}
-
-
-def _absence(round_: Round, who: str, facts: Facts) -> str:
-    if round_.base is None:
-        culprit = round_.reason == UNKNOWN_PARTICIPANT.name and who not in facts.seen
-        return UNKNOWN_PARTICIPANT.name if culprit else NOT_ASKED
-    task = facts.tasks.get(who)
-    if task is None:
-        return f"{MISSING}: no task of it is known"
-    if task.status is TaskStatus.SUCCEEDED:
-        return f"{MISSING}: its task succeeded, but no update came"
-    return f"{MISSING}: its task is {task.status}"
-
-
-def ask_again(round_: Round, facts: Facts, at: float) -> Judged:
+def ask_again(case: Case) -> None:
     """Ask for what should be there: task states by the start, updates by a resend."""
-    absent = [each for each in missing(round_) if each not in round_.failed]
-    known = [facts.tasks[each] for each in absent if each in facts.tasks]
-    effects: list[Effect] = []
-    if facts.connected_at is not None and len(known) < len(absent):
-        left = max(1.0, round_.deadline - at)
-        topic = ROUND_START.template
-        effects.append(Publish(topic, facts.start.encode(), expiry_s=left, durable=False))
-    waiting = {arrival.sender for arrival in round_.waiting}
-    for who in absent:
-        if _owes_update(round_, who, facts) and who not in waiting:
-            topic = RESEND.format(task_id=facts.tasks[who].task_id)
-            effects.append(Publish(topic, expiry_s=_CANCEL_EXPIRY_S, durable=False))
+    round_ = case.round
+    absent = [(who, seat) for who, seat in case.missing() if seat.failed is None]
+    if case.link is not None and any(case.task(who) is None for who, _ in absent):
+        left = max(1.0, round_.deadline - case.at)
+        start = case.start.encode()
+        case.emit(Publish(ROUND_START.template, start, expiry_s=left, durable=False))
+    owing = [task for who, seat in absent if _owes_update(seat) and (task := case.task(who))]
+    late = [task for task in owing if case.at >= task.at + UPDATE_ON_ITS_WAY_S]
+    for task in late:
+        topic = RESEND.format(task_id=task.task_id)
+        case.emit(Publish(topic, expiry_s=_CANCEL_EXPIRY_S, durable=False))
     wait = min(LAST_CHECK_S, FIRST_CHECK_S * 2.0**round_.checks)
-    effects.append(SetTimer(check_timer(round_), at + wait))
-    return replace(round_, checks=round_.checks + 1), tuple(effects)
+    case.change(checks=round_.checks + 1)
+    plan_check(case, case.at + (wait if len(late) == len(owing) else UPDATE_ON_ITS_WAY_S))
 
 
-def _owes_update(round_: Round, who: str, facts: Facts) -> bool:
-    task = facts.tasks.get(who)
-    return task is not None and task.status is TaskStatus.SUCCEEDED and who not in round_.refused
+def _owes_update(seat: Seat) -> bool:
+    return seat.succeeded and seat.refused is None and seat.held is None
+
+
+def plan_check(case: Case, at: float) -> None:
+    """Look for what is missing at this time."""
+    case.emit(SetTimer(check_timer(case.round), at))
+    case.change(check_at=at)

@@ -87,8 +87,13 @@ class RoundState(Message):
     k_of_n: int
     participants: int = Field(description="how many were invited")
     updates: int = Field(description="how many were accepted")
-    missing: tuple[str, ...] = Field(default=(), description="invited, nothing accepted yet")
-    failed: dict[str, str] = Field(default_factory=dict, description="participant: name and words")
+    missing: tuple[str, ...] = Field(
+        default=(), description="the first who were invited and have nothing accepted yet"
+    )
+    failed: dict[str, str] = Field(
+        default_factory=dict, description="the first whose tasks failed: name and words"
+    )
+    failures: int = Field(default=0, description="how many tasks failed")
     refusals: dict[str, int] = Field(default_factory=dict, description="refused, by reason")
     last_refusal: str | None = None
     time_left_s: float | None = Field(default=None, description="seconds when this was written")
