@@ -70,6 +70,8 @@ class WordCore:
                 raise RuntimeError("planted")
             case Word(at=at, word="timer"):
                 return Decision(effects=(SetTimer("t", at + 5), SetTimer("gone", at + 5)))
+            case Word(at=at, word="alarms"):
+                return Decision(effects=tuple(SetTimer(key, at + 5) for key in ("a", "b", "c")))
             case Word(word="untimer"):
                 return Decision(effects=(ClearTimer("gone"), ClearTimer("never")))
             case Word(word="volatile"):
@@ -83,6 +85,10 @@ class WordCore:
                 )
             case Shouted(word=word):
                 return Decision(effects=(Publish(f"loud/{word}", word.upper().encode()),))
+            case TimerFired(at=at, key="a"):
+                return Decision(
+                    effects=(Publish("timer/a"), ClearTimer("b"), SetTimer("c", at + 5))
+                )
             case TimerFired(key=key):
                 return Decision(effects=(Publish(f"timer/{key}"),))
             case Connected(generation=generation):
@@ -289,6 +295,23 @@ def test_timers_fire_once_and_survive_a_restart(house: House) -> None:
     house.expect(("up", b"1"), ("count/hi", b"1"), ("timer/t", b""))
     house.stop()
     house.build()
+    assert house.store.timers() == {}
+    house.store.close()
+
+
+def test_what_one_timer_does_to_others_that_are_due_with_it_counts(house: House) -> None:
+    """One that it cleared does not fire, one that it put off fires later (WIRE-033)."""
+    house.build()
+    house.session.start()
+    house.runner.begin()
+    house.say(b"alarms")
+    house.runner.step(0)
+    house.clock.now += 6
+    house.runner.step(0)
+    assert house.store.timers() == {"c": house.clock.now + 5}
+    house.clock.now += 6
+    house.runner.step(0)
+    house.expect(("up", b"1"), ("timer/a", b""), ("timer/c", b""))
     assert house.store.timers() == {}
     house.store.close()
 

@@ -276,7 +276,9 @@ class Runner:
     def _fire_timers(self, turn: Turn) -> None:
         now = self._clock()
         due = sorted((at, key) for key, at in self._timers.items() if at <= now)
-        for _, key in due:
+        for at, key in due:
+            if self._timers.get(key) != at:
+                continue  # the one before it cleared it, or put it off
             del self._timers[key]
             turn.timers[key] = None
             self._handle(TimerFired(now, key), turn)
