@@ -63,7 +63,7 @@ class WordCore:
     volatile = frozenset({"seen"})
     effects = (Shout,)
 
-    def handle(self, event: Any, view: View) -> Decision:  # noqa: PLR0911
+    def handle(self, event: Any, view: View) -> Decision:  # noqa: C901, PLR0911
         """Decide."""
         match event:
             case Word(word="raise"):
