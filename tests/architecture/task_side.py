@@ -8,9 +8,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = ("specs/wire", "specs/task-protocol", "specs/phone-protocol", "chassis", "manager",
-                  "proplet")  # fmt: skip
+                  "proplet", "ios-bridge")  # fmt: skip
 MEMBERS: Final = ("roost-wire", "roost-task-protocol", "roost-phone-protocol", "roost-chassis",
-                  "roost-manager", "roost-proplet")  # fmt: skip
+                  "roost-manager", "roost-proplet", "roost-ios-bridge")  # fmt: skip
 WORDS: Final = re.compile(
     r"federat|fed_?avg|quorum|gradient|epoch|participant|num_?samples|hyper_?param|training"
     r"|aggregat|(?<![a-z])fl/|fml/|\bfl\b|\bml\b|neural|weights|learning",

@@ -21,7 +21,8 @@ CONTRACTS = ROOT / ".importlinter"
 SOURCES = (
     "specs/wire", "specs/task-protocol", "specs/round-protocol", "specs/phone-protocol",
     "specs/tooling", "chassis",
-    "manager", "proplet", "coordinator", "model-server", "client-wasm", "cli",
+    "manager", "proplet", "coordinator", "model-server", "client-wasm",
+    "ios-bridge", "cli",
 )  # fmt: skip
 IMPURE = frozenset({"open", "print", "input", "breakpoint", "exec", "eval", "__import__"})
 PLANTED = [
@@ -39,6 +40,7 @@ PLANTED = [
     ("inside-manager", "manager/bindings.py", "import roost.manager.adapters.decode"),
     ("inside-proplet", "proplet/core/states.py", "import roost.proplet.guest.run"),
     ("inside-proplet", "proplet/ports.py", "import roost.proplet.adapters.decode"),
+    ("inside-bridge", "ios_bridge/errors.py", "import roost.ios_bridge.core.states"),
     ("worker", "proplet/worker/entry.py", "import roost.wire.ids"),
     ("pure", "manager/core/lifecycle.py", "import time"),
     ("pure", "manager/core/lifecycle.py", "import random"),
@@ -46,6 +48,8 @@ PLANTED = [
     ("pure", "coordinator/core/round.py", "import roost.chassis.logs"),
     ("pure", "model_server/core/shelf.py", "import pathlib"),
     ("pure", "proplet/core/proplet.py", "import os"),
+    ("pure", "ios_bridge/core/bridge.py", "import time"),
+    ("task-side", "ios_bridge/core/states.py", "import roost.coordinator.core.round"),
     ("pure", "protocol/phone/policy.py", "import time"),
     ("pure", "protocol/round/update.py", "import datetime"),
 ]
@@ -156,7 +160,7 @@ def test_cores_call_no_io() -> None:
     """Cores and protocols call no built-in that does I/O; imports are not needed for those."""
     files = core_files()
     assert {path.relative_to(ROOT).parts[0] for path in files} == {
-        "manager", "proplet", "coordinator", "model-server", "specs",
+        "manager", "proplet", "coordinator", "model-server", "ios-bridge", "specs",
     }  # fmt: skip
     found = {str(path): calls for path in files if (calls := list(impure_calls(path.read_text())))}
     assert found == {}

@@ -21,6 +21,7 @@ PACKAGES = {
     "roost-proplet": "roost.proplet", "roost-coordinator": "roost.coordinator",
     "roost-model-server": "roost.model_server", "roost-client-wasm": "roost.client_wasm",
     "roost-cli": "roost.cli", "roost-phone-protocol": "roost.protocol.phone",
+    "roost-ios-bridge": "roost.ios_bridge",
 }  # fmt: skip
 PROCESSES = {"roost-cli": {"roost-coordinator", "roost-model-server", "roost-manager"}}
 """What a member runs as processes, by name, and need not import."""

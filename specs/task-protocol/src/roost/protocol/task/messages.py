@@ -299,14 +299,17 @@ class Presence(Message):
 class Telemetry(Message):
     """What a proplet's device feels like, every 10 s."""
 
-    load: float = Field(ge=0, description="one-minute load average")
-    memory_free_mb: Count
+    load: float | None = Field(default=None, ge=0, description="one-minute load average")
+    memory_free_mb: Count | None = None
     battery: float | None = Field(default=None, ge=0, le=100, description="percent")
     on_power: bool | None = None
     thermal: ShortText | None = Field(
         default=None, description="nominal, fair, serious or critical"
     )
     running: Count = Field(default=0, description="tasks running now")
+    readiness: ShortText | None = Field(
+        default=None, description="preferred, eligible, standby or paused: how willing it is"
+    )
 
 
 class BindingState(Part):
