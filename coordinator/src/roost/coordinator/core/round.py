@@ -77,8 +77,13 @@ def timers(round_: Round) -> tuple[str, ...]:
 
 def begin(case: Case) -> None:
     """Let a new round go as far as it can at once."""
-    case.emit(SetTimer(f"deadline/{case.round.round_id}", case.round.deadline))
+    round_id = case.round.round_id
+    case.emit(SetTimer(f"deadline/{round_id}", case.round.deadline))
     _await_connection(case)
+    for who in case.roster:
+        # The manager may have had the start long before.
+        if (fact := case.task(who)) is not None:
+            take_in(case, TaskChanged(case.at, round_id, who, fact))
     _settle(case)
 
 
