@@ -5,7 +5,6 @@ models are read and written by the real protocol code.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,9 +16,8 @@ from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.chassis.transfer import Fetcher, send_all
 from roost.coordinator.adapters.models import Description
-from roost.coordinator.adapters.spool import summary
+from roost.coordinator.adapters.spool import Arrival, summary
 from roost.coordinator.core.average import weighted_sum
-from roost.coordinator.core.state import Arrival
 from roost.manager.core.forward import SOURCE_TOPIC, Plan
 from roost.model_server.core.state import Submitted, Version
 from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
@@ -296,8 +294,8 @@ class SimForwarder:
 
 # -- proplet -------------------------------------------------------------------------------------
 
-Guest = Callable[[str, bytes], bytes]
-"""What a proplet's guest makes of a round's id and the model it was given."""
+Guest = Callable[[str, str, bytes], bytes]
+"""What a proplet's guest makes of a round's id, its base's topic, and the model."""
 
 
 class SimExecutor:
@@ -339,17 +337,20 @@ class SimExecutor:
     def _outcome(self, effect: Execute) -> Outcome:
         spec, folder = effect.spec, f"tasks/{effect.task_id}/{effect.attempt}"
         patience = max(0.0, min(30.0, (effect.until - self._clock()) * 0.8))
+        model = b""
         try:
-            model = self._fetcher.fetch_topic(spec.inputs[0].topic or "", patience).payload
+            for wanted in spec.inputs:
+                model = self._fetcher.fetch_topic(wanted.topic or "", patience).payload
         except ChassisError as error:
             return Outcome(FailureReason.INPUT_UNAVAILABLE, str(error))
         self._post(GuestStarted(self._clock(), effect.task_id, effect.attempt))
         self._hub.sleep(self._run_s())
         if effect.until <= self._clock():
             return Outcome(FailureReason.TIME_LIMIT, "the deadline passed")
-        made = self._guest(spec.env["ROUND_ID"], model)
         try:
-            self._disk.write(f"{folder}/{spec.outputs[0].file}", made)
+            for output in spec.outputs:
+                made = self._guest(spec.env["ROUND_ID"], spec.env["MODEL_URI"], model)
+                self._disk.write(f"{folder}/{output.file}", made)
         except OSError as error:
             return Outcome(FailureReason.INTERNAL, str(error))
         return Outcome(None, exit_code=0)
@@ -385,15 +386,3 @@ class SimOutputs:
         for name in self._disk.names(f"tasks/{effect.task_id}/"):
             if int(name.split("/")[2]) < effect.below:
                 self._disk.path(name).unlink(missing_ok=True)
-
-
-def encode_update_json(round_id: str, base: str, samples: int, tensors: dict[str, Any]) -> bytes:
-    """Write an update as a guest would print it."""
-    content = {
-        "round_id": round_id,
-        "base_model_uri": base,
-        "num_samples": samples,
-        "metrics": {"loss": 0.5},
-        "update": tensors,
-    }
-    return json.dumps(content).encode()

@@ -5,7 +5,7 @@ those of other topics, and not at all once the broker was killed. Order within a
 session is kept, but for the second copies that a lost connection brings.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -159,7 +159,7 @@ class SimBroker:
         for topic_filter, option in wanted:
             session.filters[topic_filter] = option
             if option.retained:
-                for topic, kept in list(self._living()):
+                for topic, kept in list(self.living()):
                     if covers(topic_filter, topic):
                         self._enqueue(
                             name, session, Kept(kept.message, kept.expires_at, retain=True)
@@ -185,7 +185,8 @@ class SimBroker:
 
     # -- routing -------------------------------------------------------------------------------
 
-    def _living(self) -> Iterable[tuple[str, Kept]]:
+    def living(self) -> Iterator[tuple[str, Kept]]:
+        """Yield the retained messages that have not expired."""
         now = self._hub.now
         for topic, kept in list(self.retained.items()):
             if kept.expires_at is not None and kept.expires_at <= now:
@@ -195,7 +196,7 @@ class SimBroker:
 
     def payload(self, topic: str) -> bytes | None:
         """Return what a retained topic holds."""
-        found = dict(self._living()).get(topic)
+        found = dict(self.living()).get(topic)
         return None if found is None else found.message.payload
 
     def route(self, name: str, message: Publish) -> None:
@@ -272,7 +273,7 @@ class SimBroker:
     def save(self) -> None:
         """Write a snapshot to disk."""
         sessions = {name: session.copy() for name, session in self.subscribers.items()}
-        self._snapshot = (dict(self._living()), sessions)
+        self._snapshot = (dict(self.living()), sessions)
 
     def kill(self, *, forget: bool) -> None:
         """Die: every connection is lost, no will is sent; later it comes back with a snapshot."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from roost.chassis.core import Key
+from roost.chassis.effects import Publish
 from roost.chassis.store import Store
 
 Point = Callable[[str, str], None]
@@ -124,9 +125,12 @@ class MemoryPath:
 class SimStore(Store):
     """The real store on a database that outlives its process."""
 
-    def __init__(self, disk: Disk, core: Any, committed: Callable[[list[Any]], None]) -> None:
+    def __init__(
+        self, disk: Disk, core: Any, committed: Callable[[list[Any], list[Publish]], None]
+    ) -> None:
         self._disk, self._committed = disk, committed
         self._changes: list[tuple[Key, Any]] = []
+        self._kept: list[Publish] = []
         super().__init__(Path("state.sqlite"), core.kinds, core.effects)
 
     def _connect(self, path: Path) -> sqlite3.Connection:  # type: ignore[override]
@@ -143,8 +147,13 @@ class SimStore(Store):
         self._changes.append((key, state))
         super().put(key, state)
 
+    def keep_retained(self, publish: Publish, at: float) -> None:
+        """Keep the copy of a retained topic, and remember it for the oracle."""
+        self._kept.append(publish)
+        super().keep_retained(publish, at)
+
     def __enter__(self) -> Self:
-        self._changes = []
+        self._changes, self._kept = [], []
         return super().__enter__()
 
     def __exit__(
@@ -162,7 +171,7 @@ class SimStore(Store):
             super().__exit__(OSError, None, None)
             raise
         super().__exit__(None, None, None)
-        self._committed(self._changes)
+        self._committed(self._changes, self._kept)
         self._disk.point("committed", f"{len(self._changes)} states")
 
     def outbox_size(self) -> int:

@@ -6,6 +6,7 @@ runs in one unchanged, and can be killed wherever it waits.
 
 import heapq
 import queue
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -86,11 +87,12 @@ class Task:
 
 
 class SimQueue:
-    """``queue.SimpleQueue`` for tasks: waiting takes virtual time."""
+    """``queue.Queue`` and ``queue.SimpleQueue`` for tasks: waiting takes virtual time."""
 
     hub: Hub
 
-    def __init__(self) -> None:
+    def __init__(self, maxsize: int = 0) -> None:
+        self._room = maxsize or sys.maxsize
         self._items: deque[Any] = deque()
         self._waiting: deque[Any] = deque()
 
@@ -100,6 +102,16 @@ class SimQueue:
         if self._waiting:
             waiter = self._waiting.popleft()
             self.hub.after(0.0, lambda: None if waiter.dead else waiter.switch())
+
+    def put_nowait(self, item: Any) -> None:
+        """Add an item.
+
+        Raises:
+            queue.Full: there is no room.
+        """
+        if len(self._items) >= self._room:
+            raise queue.Full
+        self.put(item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the oldest item, waiting for it.

@@ -1,6 +1,5 @@
-"""Who is no service: the operator, who orders and waits for the answer, as ``roost`` does."""
+"""Who is no service: the operator, who orders and waits for answers; a stranger who lies."""
 
-import json
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -8,28 +7,63 @@ from typing import Any
 from roost.chassis.effects import Publish
 from roost.chassis.received import Received
 from roost.chassis.session import Token
-from roost.protocol.round.messages import ModelIndex, RoundComplete
-from roost.protocol.round.topics import MODEL_INDEX, MODEL_PUBLISH, ROUND_COMPLETE, ROUND_START
+from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundStatus
+from roost.protocol.round.topics import (
+    MODEL_INDEX,
+    MODEL_PUBLISH,
+    ROUND_COMPLETE,
+    ROUND_START,
+    ROUND_UPDATE,
+)
+from roost.protocol.task.messages import Report, ReportStatus
+from roost.protocol.task.topics import CANCEL, LAUNCH, REPORT
 
 from .broker import SimBroker
-from .hub import Hub
+from .faults import BAD_UPDATE, STALE_REPORT, Faults
+from .hub import EPOCH, Hub
+from .scenario import (
+    BASE,
+    PROPLETS,
+    STRANGER,
+    VERSION_0,
+    Scenario,
+    WantedRound,
+    WantedTask,
+    samples_of,
+    tensors_of,
+    update,
+)
 from .session import SimSession
 
 REPEAT_S = 4.0
-IMAGE = "oci://registry.example/guest:1"
 
 
 class Operator:
-    """Publishes version 0 and starts rounds; repeats an order until it is answered."""
+    """Publishes version 0, starts rounds, launches tasks.
 
-    def __init__(self, hub: Hub, broker: SimBroker, rng: Random) -> None:
-        self._hub = hub
+    Version 0 and starts are sent again until they are answered, as ``roost`` does; launches and
+    cancels are sent once, as with ``mosquitto_pub``.
+    """
+
+    def __init__(self, hub: Hub, broker: SimBroker, rng: Random, scenario: Scenario) -> None:
+        self._hub, self._scenario = hub, scenario
         self.session = SimSession(hub, broker, "operator", rng)
         self.session.subscribe("fl/#", self._take)
         self.listed: set[str] = set()
         self.seen: set[str] = set()
+        self.ordered: set[str] = set()
         self.outcomes: dict[str, RoundComplete] = {}
+
+    def start(self) -> None:
+        """Connect, and order everything in its time."""
         self.session.start()
+        topic = MODEL_PUBLISH.template
+        message = Publish(topic, BASE, expiry_s=REPEAT_S)
+        self._hub.after(0.4, lambda: self._until(lambda: VERSION_0 in self.listed, message))
+        for wanted in self._scenario.rounds:
+            self._hub.after(wanted.after_s, lambda wanted=wanted: self._start_round(wanted))
+        for task in self._scenario.tasks:
+            self._hub.after(task.after_s, lambda task=task: self._launch(task))
 
     def _take(self, received: Received, token: Token) -> None:
         self.session.ack(token)
@@ -47,17 +81,108 @@ class Operator:
             self.session.publish(message)
             self._hub.after(REPEAT_S, lambda: self._until(answered, message))
 
-    def publish_model(self, payload: bytes) -> None:
-        """Send version 0 until the index lists it."""
-        topic = "fl/models/global_model_v0"
-        message = Publish(MODEL_PUBLISH.template, payload, expiry_s=REPEAT_S)
-        self._until(lambda: topic in self.listed, message)
-
-    def start_round(self, order: dict[str, Any]) -> None:
+    def _start_round(self, wanted: WantedRound) -> None:
         """Start a round once its base is listed, and until its state is seen."""
-        if order["model_uri"] not in self.listed:
-            self._hub.after(0.5, lambda: self.start_round(order))
+        if wanted.base not in self.listed:
+            if not self._hopeless(wanted):
+                self._hub.after(0.3, lambda: self._start_round(wanted))
             return
-        payload = json.dumps(order).encode()
-        message = Publish(ROUND_START.template, payload, expiry_s=REPEAT_S)
-        self._until(lambda: order["round_id"] in self.seen, message)
+        self.ordered.add(wanted.round_id)
+        message = Publish(ROUND_START.template, wanted.order(), expiry_s=REPEAT_S)
+        self._until(lambda: wanted.round_id in self.seen, message)
+
+    def _hopeless(self, wanted: WantedRound) -> bool:
+        first = self.outcomes.get("r1")
+        return (
+            wanted.base != VERSION_0
+            and first is not None
+            and first.outcome is not RoundStatus.COMPLETED
+        )
+
+    @property
+    def content(self) -> bool:
+        """Whether all rounds that could be ordered were, and have ended."""
+        wanted = {each.round_id for each in self._scenario.rounds if not self._hopeless(each)}
+        return wanted == self.ordered == set(self.outcomes) & self.ordered
+
+    def _launch(self, task: WantedTask) -> None:
+        self.session.publish(Publish(LAUNCH.template, task.order()))
+        if task.cancel_after_s is not None:
+            cancel = Publish(CANCEL.format(task_id=task.task_id))
+            self._hub.after(task.cancel_after_s, lambda: self.session.publish(cancel))
+
+
+class Liar:
+    """Sends what no honest participant would: in the name of one, and in a stranger's."""
+
+    def __init__(
+        self, hub: Hub, broker: SimBroker, rng: Random, faults: Faults, scenario: Scenario
+    ) -> None:
+        self._hub, self._broker, self._rng = hub, broker, rng
+        self._faults, self._scenario = faults, scenario
+        self.session = SimSession(hub, broker, STRANGER, rng)
+        self.lied: set[tuple[str, str]] = set()
+        self._reports: list[tuple[str, Publish]] = []
+
+    def start(self) -> None:
+        """Lie at several moments, if that is among the faults."""
+        kinds = self._faults.kinds & {BAD_UPDATE, STALE_REPORT}
+        if kinds:
+            self.session.start()
+        for kind, tell in ((BAD_UPDATE, self._bad_update), (STALE_REPORT, self._stale_report)):
+            for _ in range(self._rng.randint(3, 8) if kind in kinds else 0):
+                moment = self._rng.uniform(EPOCH + 2.0, min(self._faults.calm_at, EPOCH + 16.0))
+                self._hub.at(moment, tell)
+
+    def _publish(self, who: str, message: Publish, kind: str) -> None:
+        """Publish as if it came by the connection of who says it."""
+        session = self._broker.subscribers.get(who)
+        if self._broker.up and session is not None and session.client is not None:
+            self._faults.hit(kind)
+            self._broker.route(who, message)
+
+    def _bad_update(self) -> None:
+        wanted = self._rng.choice(self._scenario.rounds)
+        who = self._rng.choice((*PROPLETS, STRANGER, STRANGER))
+        victim = who if who != STRANGER else PROPLETS[0]
+        tensors = tensors_of(victim, "r999", BASE)
+        changes, base, properties = self._lie(victim, wanted)
+        payload = update(wanted.round_id, base, samples_of(victim), tensors, changes)
+        if who != STRANGER:
+            self.lied.add((wanted.round_id, who))
+        topic = ROUND_UPDATE.format(round_id=wanted.round_id, proplet_id=who)
+        self._publish(who, Publish(topic, payload, properties=properties), BAD_UPDATE)
+
+    def _lie(
+        self, victim: str, wanted: WantedRound
+    ) -> tuple[dict[str, Any], str, tuple[tuple[str, str], ...]]:
+        forged = ROUND_UPDATE.format(round_id=wanted.round_id, proplet_id=PROPLETS[1])
+        lies: tuple[tuple[dict[str, Any], str], ...] = (
+            ({}, "fl/models/global_model_v77"),
+            ({"update": {"w": [float("nan"), 1.0], "b": 0.0}}, wanted.base),
+            ({"update": {"w": [1.0, 2.0, 3.0], "b": 0.0}}, wanted.base),
+            ({"num_samples": self._rng.choice((0, -5, 2_000_000_000))}, wanted.base),
+            ({"round_id": "another"}, wanted.base),
+            ({"update": "nothing"}, wanted.base),
+            ({"v": 99}, wanted.base),
+        )
+        changes, base = self._rng.choice(lies)
+        return changes, base, (("source-topic", forged),) if self._rng.random() < 0.5 else ()
+
+    def heard(self, client: str, message: Publish) -> None:
+        """Remember what proplets reported, to say it again at the wrong time."""
+        if client in PROPLETS and REPORT.match(message.topic) is not None:
+            self._reports.append((client, message))
+
+    def _stale_report(self) -> None:
+        if self._reports and self._rng.random() < 0.4:
+            self._publish(*self._rng.choice(self._reports), STALE_REPORT)
+            return
+        round_id = self._rng.choice(self._scenario.rounds).round_id
+        owner, who = self._rng.sample((*PROPLETS, STRANGER), 2)
+        task = f"{round_id}:{owner if owner != STRANGER else PROPLETS[0]}"
+        status = self._rng.choice(list(ReportStatus))
+        report = Report(attempt=self._rng.choice((1, 2, 7)), boot_id="x", status=status)
+        topic = REPORT.format(proplet_id=who, task_id=task)
+        if not task.endswith(who):
+            self._publish(who, Publish(topic, report.encode()), STALE_REPORT)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from roost.chassis.effects import Publish
 from roost.chassis.metrics import Metrics
 from roost.chassis.runner import Runner
 from roost.chassis.service import Wiring
@@ -115,7 +116,7 @@ class Machine:
     broker: SimBroker
     rng: Random
     point: Callable[["Process", str, str], None]
-    committed: Callable[[str, list[Any]], None]
+    committed: Callable[[str, list[Any], list[Publish]], None]
     said: Callable[[str, str], None]
     group: Callable[[], int]
 
@@ -195,8 +196,8 @@ class Process:
         self.runner.begin()
         self.wake()
 
-    def _committed(self, changes: list[Any]) -> None:
-        self.machine.committed(self.name, changes)
+    def _committed(self, changes: list[Any], kept: list[Publish]) -> None:
+        self.machine.committed(self.name, changes, kept)
 
     def post(self, event: Any) -> None:
         """Hand an event to the core."""

@@ -1,6 +1,7 @@
 """The four services as they really are put together, with stand-ins for what touches the world."""
 
 import itertools
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,7 +58,9 @@ _IN_MEMORY: tuple[tuple[Any, str, Any], ...] = (
 @contextmanager
 def in_memory() -> Iterator[None]:
     """Let the services be built with stand-ins, and transfers wait in virtual time."""
-    queues = SimpleNamespace(SimpleQueue=SimQueue, Empty=transfer.queue.Empty)
+    queues = SimpleNamespace(
+        SimpleQueue=SimQueue, Queue=SimQueue, Empty=queue.Empty, Full=queue.Full
+    )
     with ExitStack() as stack:
         for module, name, stand_in in _IN_MEMORY:
             stack.enter_context(patch.object(module, name, stand_in))
