@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ MAY_WRITE = {
 }
 MAY_READ = {
     "manager": named_by_table({"manager", "anyone"}, write=False)
-    | {"fl/rounds/start", "meters/north/check", "proplets/manager-fwd/tasks/r1:p1/report"},
+    | {"fl/rounds/start", "meters/north/check", "proplets/manager-fwd/tasks/r1:p1/report",
+       "proplets/manager/presence", "blobs/manager/" + "a" * 64 + "/0"},
     "manager-fwd": {"fl/rounds/r1/updates/p1", "meters/north/results/p1",
                     "fl/rounds/r1/updates/manager"},
 }  # fmt: skip
@@ -213,7 +215,7 @@ def test_proplet_writes_as_itself_alone(port: int) -> None:
 
 
 def test_proplet_reads_its_orders_and_what_all_may_read(port: int) -> None:
-    """Nobody else's orders, and no updates; a model's topic opens its siblings (WIRE-082)."""
+    """Nobody else's orders, updates, blobs; a model's topic opens its siblings (WIRE-082)."""
     everyones = named_by_table({"anyone"}, write=False) | {
         topic_of(each) for each in ROUND_TOPICS if "anyone" in each.readers
     }
@@ -225,7 +227,8 @@ def test_proplet_reads_its_orders_and_what_all_may_read(port: int) -> None:
         witness.publish([topic for topic in (*PROBES, *sorted(others)) if topic != last])
         witness.publish([last])
         arrived = proplet.received_until(last) | {last}
-    others_public = {each for each in PROBES if re.match(r"blobs/|proplets/[^/]+/presence", each)}
+    others_public = {each for each in PROBES if re.match(r"blobs/m|proplets/[^/]+/presence", each)}
+    everyones = {each for each in everyones if not each.startswith("blobs/")}
     assert arrived == everyones | own | others_public | {"fl/models/publish", "fl/models/rollback"}
 
 
@@ -234,19 +237,40 @@ def test_bindings_alone_give_the_manager_rights(workloads: WorkloadTopics) -> No
     with_bindings, without = mosquitto_acl(workloads), mosquitto_acl(WorkloadTopics())
     assert "topic read fl/rounds/start" in _section(with_bindings, "manager")
     assert "topic write fml/updates" in _section(with_bindings, "manager-fwd")
-    assert not [line for line in _section(without, "manager-fwd") if " deny " not in line]
-    assert not [
-        line
-        for line in _section(without, "manager")
-        if " deny " not in line and ("fl/" in line or "fml/" in line)
-    ]
+    assert not _section(without, "manager-fwd")
+    assert not [line for line in _section(without, "manager") if "fl/" in line or "fml/" in line]
 
 
 def _section(acl: str, user: str) -> list[str]:
     """Return the lines of one user."""
     lines = acl.splitlines()
     start = lines.index(f"user {user}") + 1
-    return lines[start : lines.index("", start)]
+    return lines[start : [*lines, ""].index("", start)]
+
+
+def test_everybody_is_named_and_nobody_else_has_rights(workloads: WorkloadTopics) -> None:
+    """No patterns, which would give every user what a proplet has; no line before a user."""
+    acl = mosquitto_acl(workloads, proplets=("p1",), viewers=("eye",)).splitlines()
+    users = [line.removeprefix("user ") for line in acl if line.startswith("user ")]
+    wanted = ["manager", "manager-fwd", "coordinator", "model-server", "operator", "eye", "p1"]
+    assert users == wanted
+    first = next(n for n, line in enumerate(acl) if line and not line.startswith("#"))
+    assert acl[first] == "user manager"
+    assert not [line for line in acl if line.startswith("pattern") or "%" in line]
+
+
+def test_others_blobs_are_read_where_tasks_feed_tasks(workloads: WorkloadTopics) -> None:
+    """A chained input may come as a blob of any proplet; else they stay private (WIRE-081)."""
+    chained = replace(workloads, inputs=("meters/+/results/+",))
+    assert "topic read blobs/+/+/+" not in _section(mosquitto_acl(workloads, proplets=["p"]), "p")
+    assert "topic read blobs/+/+/+" in _section(mosquitto_acl(chained, proplets=["p"]), "p")
+
+
+def test_nameless_may_everything_only_where_that_is_said(workloads: WorkloadTopics) -> None:
+    """Lines before the first user are for those who give no name."""
+    assert "topic readwrite #" not in mosquitto_acl(workloads)
+    before, _, _ = mosquitto_acl(workloads, anonymous=True).partition("\nuser ")
+    assert "topic readwrite #" in before
 
 
 def test_binding_covers_what_the_round_table_asks_of_the_manager(

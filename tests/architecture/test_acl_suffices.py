@@ -57,7 +57,7 @@ def port(tmp_path: Path, start_mosquitto: Callable[[Path, str], Iterator[int]]) 
     (tmp_path / "workloads" / "texts.toml").write_text(BINDING)
     shipped = ROOT / "workloads" / "federated-learning.toml"
     (tmp_path / "workloads" / shipped.name).write_bytes(shipped.read_bytes())
-    acl = mosquitto_acl(topics_of(load(tmp_path / "workloads")), prefix=PREFIX)
+    acl = mosquitto_acl(topics_of(load(tmp_path / "workloads")), prefix=PREFIX, proplets=["p1"])
     viewer = f"user viewer\ntopic read {PREFIX}dashboard/#\n\n"
     (tmp_path / "acl").write_text(viewer + acl)
     (tmp_path / "acl").chmod(0o600)

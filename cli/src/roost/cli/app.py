@@ -26,6 +26,7 @@ _COMMANDS = {
     "model": ("model", "group", "Make, publish, list, fetch and roll back model versions."),
     "task": ("task", "group", "Run any Wasm program on a proplet."),
     "proplet": ("proplet", "group", "Which proplets there are."),
+    "broker": ("broker", "group", "A broker that devices reach: users, rights, certificates."),
     "image": ("image", "group", "Offer a Wasm file to proplets."),
     "workload": ("workload", "group", "Check, reload and list workload bindings."),
     "data": ("data", "group", "Give proplets private data to learn from."),

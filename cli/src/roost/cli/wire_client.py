@@ -54,13 +54,14 @@ class Wire:
     Attributes:
         session: the connection, for blobs.
         url: where it leads.
-        client: this client's id.
+        client: below which replies to it are: its user name, as rights demand, if it has one.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
         self.url = settings.broker
-        self.client = f"roost-{secrets.token_hex(4)}"
-        self.session = Session(settings, self.client, rng=random.Random(), clean=True)  # noqa: S311
+        connection = f"roost-{secrets.token_hex(4)}"
+        self.client = settings.username or connection
+        self.session = Session(settings, connection, rng=random.Random(), clean=True)  # noqa: S311
         self._inbox: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self._wanted: set[str] = set()
         self._fatal: list[str] = []
@@ -184,12 +185,13 @@ class Wire:
             box.put(received)
 
         marker = LAUNCH_REPLY.format(client=self.client)
+        mine = secrets.token_bytes(8)  # another command of this user may be at it as well
         for topic_filter in topic_filters:
             # The embedded broker hands out what is retained only for a subscription that is new.
             self.session.unsubscribe(topic_filter)
             self.session.subscribe(topic_filter, take)
         self.session.subscribe(marker, take)
-        self.publish(marker, b"marker")
+        self.publish(marker, mine)
         found: dict[str, Received] = {}
         deadline = time.monotonic() + _ACK_S
         while True:
@@ -198,8 +200,9 @@ class Wire:
             except queue.Empty:
                 raise NoBroker(f"the broker at {self.url} stopped answering") from None
             if received.topic == marker:
-                break
-            if received.payload:
+                if received.payload == mine:
+                    break
+            elif received.payload:
                 found[received.topic] = received
         for topic_filter in (*topic_filters, marker):
             self.session.unsubscribe(topic_filter)

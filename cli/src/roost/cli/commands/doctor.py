@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import click
@@ -18,6 +19,8 @@ from roost.cli.errors import CliError
 from roost.cli.options import Call, remote
 from roost.cli.output import paint, wants_colour
 from roost.cli.ports import holder_of
+from roost.cli.security.folder import BrokerFolder
+from roost.cli.security.trust import RENEW_BEFORE, expiries
 from roost.cli.views import model_index, proplet_rows
 from roost.cli.wire_client import read
 from roost.client_wasm import GuestDamagedError, guest_digest
@@ -56,7 +59,9 @@ class Finding:
 @remote
 def doctor(call: Call) -> int:
     """Look at Python, brokers, limits, port, wheels and who answers; 1 if something is wrong."""
-    findings = [*machine(), *brokers(), *limits(call), *who_answers(call)]
+    findings = [
+        *machine(), *brokers(), *limits(call), *certificates(call), *who_answers(call),
+    ]  # fmt: skip
     for finding in findings:
         call.out.result(finding.__dict__, _line(finding))
     return 1 if any(f.level == "problem" for f in findings) else 0
@@ -123,6 +128,16 @@ def limits(call: Call) -> Iterator[Finding]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MB
     little = memory < _MEMORY_NEEDED_MB
     yield Finding("memory", "warning" if little else "ok", f"{memory} MB, {os.cpu_count()} CPUs")
+
+
+def certificates(call: Call) -> Iterator[Finding]:
+    """When the certificates of a broker that devices reach end."""
+    now = datetime.now(UTC)
+    for each in expiries(BrokerFolder(call.state.broker).paths):
+        left = each.at - now
+        level = "problem" if left < timedelta(0) else "warning" if left < RENEW_BEFORE else "ok"
+        cure = "" if level == "ok" else f": `{each.cure}` makes a new one"
+        yield Finding(each.what, level, f"ends {each.at:%Y-%m-%d}, in {left.days} days{cure}")
 
 
 def who_answers(call: Call) -> Iterator[Finding]:
