@@ -250,6 +250,22 @@ def test_what_is_not_needed_any_more_goes(bench: Bench) -> None:
     assert bench.kept_models() == ["aa"]
 
 
+def test_what_a_killed_process_wrote_and_never_took_in_goes(bench: Bench) -> None:
+    """Its message came again, so the update lies there twice, once for nothing."""
+    for round_id in ("r", "r", "gone"):
+        source = (("source-topic", f"fl/rounds/{round_id}/updates/a"),)
+        said(bench, "fml/updates", update(round_id, {"w": [1]}, 1), properties=source)
+    first, second = (path for path in bench.spooled() if path.parent.name == "r")
+    half = first.with_name(".a.part")
+    half.write_bytes(b"half of it")
+    counts = (f"r/{second.name}",)
+    bench.perform(Tidy(("r", "gone"), (), 1.0, counts))
+    assert len(bench.spooled()) == 4, "all of it is newer than that"
+    bench.perform(Tidy(("r", "gone"), (), 1e12, counts))
+    assert bench.spooled() == [second]
+    assert not half.exists()
+
+
 def test_work_in_progress_is_never_tidied_away(bench: Bench) -> None:
     """Another round's end must not take it; only a new process begins afresh."""
     working = [bench.spool.temporary(), bench.models.incoming("r")]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from roost.chassis.core import Started
 from roost.chassis.effects import Note, Publish
 from roost.coordinator.core.effects import (
     Tidy,
@@ -206,6 +207,19 @@ def test_what_is_kept_is_bounded() -> None:
     assert world.versions[-1].digest in last.models
     assert not world.states.all("start")
     assert not world.states.all("tasks")
+
+
+def test_a_new_process_keeps_only_the_updates_it_knows() -> None:
+    """Another may lie there, of a message that the last process had not taken in."""
+    world = World()
+    world.open(k=2)
+    world.arrive("a")
+    world.happen(Started(world.now))
+    assert world.of(Tidy)[-1].spools == tuple(
+        seat.accepted.spool for seat in world.seats().values() if seat.accepted
+    )
+    world.arrive("b")
+    assert world.of(Tidy)[-1].spools is None, "only a kill leaves such files"
 
 
 def test_starts_are_told_apart_by_their_bytes() -> None:

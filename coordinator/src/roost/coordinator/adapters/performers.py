@@ -155,7 +155,7 @@ class Performers:
 
     def tidy(self, effect: Tidy) -> Iterable[Any]:
         """Delete what nothing needs any more."""
-        self._spool.tidy(effect.rounds, effect.before)
+        self._spool.tidy(effect.rounds, effect.before, effect.spools)
         if effect.models is not None:
             self._models.tidy(effect.models, effect.before)
         return ()

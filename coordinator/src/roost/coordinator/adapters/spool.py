@@ -116,9 +116,27 @@ class Spool:
             except OSError:
                 continue  # others of its round lie there, or it went before
 
-    def tidy(self, rounds: Iterable[str], before: float) -> None:
-        """Delete all updates but these rounds' and what is newer than ``before``."""
+    def tidy(
+        self, rounds: Iterable[str], before: float, spools: Iterable[str] | None = None
+    ) -> None:
+        """Delete all updates but these and what is newer than ``before``.
+
+        Args:
+            rounds: Whose updates stay.
+            before: Epoch seconds.
+            spools: Which of those rounds' updates stay; None: all.
+        """
         keep = {*rounds, _WORKING}
         for path in self._folder.iterdir():
             if path.name not in keep and path.stat().st_mtime < before:
                 shutil.rmtree(path, ignore_errors=True)
+        if spools is not None:
+            self._drop_unknown(set(spools), before)
+
+    def _drop_unknown(self, known: set[str], before: float) -> None:
+        """Delete what a killed process wrote and never took in: its message came again."""
+        for path in self._folder.glob("*/*"):
+            name = str(path.relative_to(self._folder))
+            is_ours = not name.startswith(f"{_WORKING}/")
+            if is_ours and name not in known and path.stat().st_mtime < before:
+                self.drop([name])

@@ -81,7 +81,7 @@ class Desk:
 
 
 def _started(draft: Draft, event: Started, keep: Keep) -> None:
-    rounds.tidy(draft, event.at, keep)
+    rounds.tidy(draft, event.at, keep, killed=True)
     show_running(draft)
 
 

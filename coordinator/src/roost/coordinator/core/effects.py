@@ -110,11 +110,13 @@ class Tidy:
         rounds: Whose updates stay.
         models: Digests of the models that stay; None: all stay.
         before: Epoch seconds; what was written or used later stays too.
+        spools: Which of those rounds' updates stay; None: all.
     """
 
     rounds: tuple[str, ...]
     models: tuple[str, ...] | None
     before: float
+    spools: tuple[str, ...] | None = None
 
     @property
     def lane(self) -> str:

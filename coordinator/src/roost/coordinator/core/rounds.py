@@ -139,11 +139,17 @@ def _forget_seats(draft: Draft, round_id: str) -> None:
     draft.put("roster", round_id, None)
 
 
-def tidy(draft: Draft, at: float, keep: Keep) -> None:
+def tidy(draft: Draft, at: float, keep: Keep, *, killed: bool = False) -> None:
     """Delete the files that nothing needs any more.
 
     While a round is aggregating, its average may be on disk already under a digest that is not
     known here yet; then models are left to the next time, which is that round's end at latest.
+
+    Args:
+        draft: What is known.
+        at: Epoch seconds; what is newer stays.
+        keep: How much of the past stays.
+        killed: Whether a process may have been killed between writing an update and taking it in.
     """
     ended, open_ = _ended(draft), running(draft)
     models = [each.base.digest for each in open_ if each.base]
@@ -151,4 +157,12 @@ def tidy(draft: Draft, at: float, keep: Keep) -> None:
     models += [each.publication.digest for each in ended[:_MODELS_KEPT] if each.publication]
     rounds = [each.round_id for each in (*open_, *ended[: keep.spools])]
     unknown = any(each.status is RoundStatus.AGGREGATING for each in open_)
-    draft.emit(Tidy(tuple(rounds), None if unknown else tuple(dict.fromkeys(models)), at))
+    kept = None if unknown else tuple(dict.fromkeys(models))
+    draft.emit(Tidy(tuple(rounds), kept, at, _spools(draft) if killed else None))
+
+
+def _spools(draft: Draft) -> tuple[str, ...]:
+    """Return the files of all updates that count or wait."""
+    seats = draft.all("seat").values()
+    updates = [each for seat in seats for each in (seat.accepted, seat.held) if each is not None]
+    return tuple(each.spool for each in updates)
