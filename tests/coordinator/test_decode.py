@@ -138,6 +138,10 @@ def test_others_states_are_read(bench: Bench) -> None:
         said(bench, "fl/models/index", b"[")
     assert said(bench, "proplets/p-1/presence", b"{}") == PropletSeen(5.0, "p-1")
     assert said(bench, "proplets/p-1/presence") is None
+    for status, offline in (("online", False), ("asleep", False), ("offline", True)):
+        card = json.dumps({"proplet_id": "p-1", "status": status, "boot_id": "b"}).encode()
+        seen = PropletSeen(5.0, "p-1", offline=offline)
+        assert said(bench, "proplets/p-1/presence", card, retain=True) == seen
     state = {
         "task_id": "e:0001:p-1",
         "state": "failed",

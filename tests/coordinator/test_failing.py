@@ -16,6 +16,7 @@ from roost.coordinator.core.events import (
     AverageFailed,
     BaseRead,
     BaseUnavailable,
+    PropletSeen,
 )
 from roost.coordinator.core.guards import TRANSITIONS, Push, Trigger
 from roost.coordinator.core.round import move
@@ -114,9 +115,20 @@ def test_a_failure_says_in_words_what_was_wrong() -> None:
     assert outcome.verdicts["a"] == f"exit_code: {said}"
     assert outcome.message == (
         "0 of 5 updates, too few participants are left to send one: "
-        f"a: exit_code: {said}; b: expired; c: expired; and 1 more. "
+        f"a: exit_code: {said}; b, c, d: expired. "
         "See the verdicts, then start a new round."
     )
+
+
+def test_a_message_tells_the_first_three_of_many_things_that_went_wrong() -> None:
+    """And of how many more participants something is known (ROUND-016)."""
+    world = World()
+    world.open(who=("a", "b", "c", "d", "e"), k=5)
+    for who, reason in zip("abcde", ("trap", "exit_code", "trap", "lost", "internal"), strict=True):
+        world.task(who, TaskStatus.FAILED, reason=reason)
+    world.pass_time(2.0)
+    told = "to send one: a, c: trap; b: exit_code; d: lost; and 1 more. "
+    assert told in (world.outcome().message or "")
 
 
 def test_of_many_failures_the_later_ones_are_counted_and_told_by_name() -> None:
@@ -179,6 +191,31 @@ def test_a_timeout_says_where_each_task_stands() -> None:
     assert (outcome.message or "").startswith(
         "0 of 2 updates within 10 s; c: lost; a: missing: its task is dispatched; b: missing: "
     )
+
+
+def test_who_is_offline_is_told_while_it_is_and_at_the_end() -> None:
+    """As long as its update is waited for; it is no failure (ROUND-016, ROUND-030, ROUND-032)."""
+    world = World()
+    world.open(who=("a", "b", "c", "d"), k=4, timeout_s=10.0)
+    for who in "ab":
+        world.task(who, TaskStatus.RUNNING)
+    world.arrive("d")
+    assert world.state().offline == ()
+    for who in "abcd":
+        world.happen(PropletSeen(world.now, who, offline=True))
+    assert world.state().offline == ("a", "b", "c")
+    world.happen(PropletSeen(world.now, "a"))
+    assert world.state().offline == ("b", "c")
+    assert world.happen(PropletSeen(world.now, "a")) == [], "that is no news"
+    world.pass_time(10.0)
+    assert world.state().offline == ("b", "c")
+    assert world.outcome().verdicts == {
+        "a": "missing: its task is running",
+        "b": "missing: it is offline, its task is running",
+        "c": "missing: it is offline, no task of it is known",
+        "d": "accepted",
+    }
+    assert world.happen(PropletSeen(world.now, "b")) == [], "nobody waits for it any more"
 
 
 def test_an_update_on_its_way_saves_the_round() -> None:

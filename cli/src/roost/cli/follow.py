@@ -126,7 +126,7 @@ def round_end(
         CliError: the coordinator refused the order.
     """
     news = _News(wire, f"round {round_id}", answer_s, order=order)
-    told = False
+    told = away = False
     while True:
         received = news.next()
         if complete := read(rounds.ROUND_COMPLETE, received, RoundComplete):
@@ -138,10 +138,22 @@ def round_end(
                 told = True  # all are told at the end; the first tells now why that takes long
                 who, why = next(iter(state.failed.items()))
                 out.note(f"{who} failed: {why}")
+            if not away and _needs_absent(state):
+                away = True
+                out.note(
+                    f"{_some(state.offline)} offline: {state.k_of_n} updates cannot be reached "
+                    "without; the round waits until its time is up"
+                )
             if accepted_only:
                 return state
         elif refused := read(rounds.COORDINATOR_STATE, received, CoordinatorState):
             _raise_if_refused(round_id, refused.last_refusal, was_there=received.retain)
+
+
+def _needs_absent(state: RoundState) -> bool:
+    """Whether the quorum takes somebody who is offline."""
+    there = state.participants - len(state.offline) - state.failures
+    return bool(state.offline) and there < state.k_of_n and not state.state.final
 
 
 def state_text(state: RoundState, *, message: bool = True) -> str:
@@ -151,7 +163,9 @@ def state_text(state: RoundState, *, message: bool = True) -> str:
         f"{state.updates} of {state.participants} updates",
     ]
     if state.missing and not state.state.final:
-        parts.append("waiting for " + _some(state.missing))
+        away = set(state.offline)
+        names = (f"{who} (offline)" if who in away else who for who in state.missing)
+        parts.append("waiting for " + _some(tuple(names)))
     if state.failed:
         parts.append("failed: " + _some(tuple(state.failed)))
     if state.time_left_s is not None and not state.state.final:

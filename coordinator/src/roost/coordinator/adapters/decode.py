@@ -41,7 +41,7 @@ from roost.protocol.round.topics import (
     ROUND_START,
     ROUND_UPDATE,
 )
-from roost.protocol.task.messages import FailureReason, TaskState
+from roost.protocol.task.messages import FailureReason, Presence, PresenceStatus, TaskState
 from roost.protocol.task.topics import PRESENCE
 from roost.protocol.task.topics import STATE as TASK_STATE
 from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
@@ -96,7 +96,7 @@ class Decode:
         if (ids := TASK_STATE.match(received.topic)) is not None:
             return _task_state(received, at)
         if (ids := PRESENCE.match(received.topic)) is not None:
-            return PropletSeen(at, ids["proplet_id"]) if received.payload else None
+            return _presence(received, at, ids["proplet_id"])
         return _order(_experiment_stop)(received, at)
 
     def _update(self, received: Received, at: float) -> Any:
@@ -180,6 +180,17 @@ def _experiment_stop(received: Received, at: float) -> ExperimentStopOrdered | N
 
 def _index(received: Received, at: float) -> IndexRead | None:
     return IndexRead(at, ModelIndex.decode(received.payload)) if received.payload else None
+
+
+def _presence(received: Received, at: float, proplet_id: str) -> PropletSeen | None:
+    """Take a presence in; one that cannot be read still tells that there is such a proplet."""
+    if not received.payload:
+        return None
+    try:
+        offline = Presence.decode(received.payload).status is PresenceStatus.OFFLINE
+    except Refused:
+        offline = False
+    return PropletSeen(at, proplet_id, offline=offline)
 
 
 def _task_state(received: Received, at: float) -> TaskChanged | None:

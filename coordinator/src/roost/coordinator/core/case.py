@@ -11,7 +11,7 @@ from typing import Any
 
 from roost.chassis.effects import Effect
 from roost.coordinator.core.draft import Draft
-from roost.coordinator.core.facts import Link, TaskFact
+from roost.coordinator.core.facts import Link, Sight, TaskFact
 from roost.coordinator.core.publishing import claimed, model_name
 from roost.coordinator.core.seats import EMPTY, Roster, Seat, seat_id
 from roost.coordinator.core.state import Round
@@ -111,6 +111,11 @@ class Case:
     def saw(self, participant: str) -> bool:
         """Tell whether a presence of it ever came."""
         return self._draft.get("proplet", participant) is not None
+
+    def is_offline(self, participant: str) -> bool:
+        """Tell whether its last presence says that it is offline."""
+        sight: Sight | None = self._draft.get("proplet", participant)
+        return sight is not None and sight.offline
 
     @property
     def proplets(self) -> list[str]:

@@ -27,7 +27,7 @@ from roost.coordinator.core.events import (
     UpdateOffered,
     UpdateUnreadable,
 )
-from roost.coordinator.core.facts import Keep, Link, TaskFact
+from roost.coordinator.core.facts import Keep, Link, Sight, TaskFact
 from roost.coordinator.core.ledger import count_refusal, show_running
 from roost.coordinator.core.seats import Roster, Seat, seat_id
 from roost.coordinator.core.state import (
@@ -102,9 +102,14 @@ def _index_read(draft: Draft, event: IndexRead, keep: Keep) -> None:
 
 
 def _proplet_seen(draft: Draft, event: PropletSeen, keep: Keep) -> None:
-    if draft.get("proplet", event.proplet_id) is not None:
+    before: Sight | None = draft.get("proplet", event.proplet_id)
+    sight = Sight(offline=event.offline)
+    if before == sight:
         return
-    draft.put("proplet", event.proplet_id, True)  # noqa: FBT003 - a set has no other value
+    draft.put("proplet", event.proplet_id, sight)
+    if before is not None:
+        rounds.tell_sight(draft, event.proplet_id, event.at, keep)
+        return
     link: Link | None = draft.get("link", "")
     if link is not None:
         draft.put("link", "", replace(link, heard_at=event.at))

@@ -83,10 +83,11 @@ class TaskChanged:
 
 @dataclass(frozen=True, slots=True)
 class PropletSeen:
-    """A presence came, retained or not."""
+    """A presence came, retained or not; it may say that the proplet is offline."""
 
     at: float
     proplet_id: str
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

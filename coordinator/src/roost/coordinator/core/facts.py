@@ -22,6 +22,17 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known of a proplet; not stored, its topic is retained.
+
+    Attributes:
+        offline: Whether its last presence says so.
+    """
+
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFact:
     """What is known of a participant's task; not stored, its topic is retained.
 

@@ -110,9 +110,17 @@ def _named(names: list[str]) -> str:
 
 
 def _first(told: Mapping[str, str]) -> list[str]:
-    """Return a few of what is known of participants, and how many more there are."""
-    lines = [f"{who}: {what}" for who, what in list(told.items())[:_TOLD]]
-    return [*lines, f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else lines
+    """Return a few of what is known of participants, and how many more there are.
+
+    What is the same of several is said once.
+    """
+    alike: dict[str, list[str]] = {}
+    for who, what in told.items():
+        alike.setdefault(what, []).append(who)
+    first = list(alike.items())[:_TOLD]
+    rest = len(told) - sum(len(names) for _, names in first)
+    lines = [f"{_named(names)}: {what}" for what, names in first]
+    return [*lines, f"and {rest} more"] if rest else lines
 
 
 def _guard_open(case: Case) -> Push | None:

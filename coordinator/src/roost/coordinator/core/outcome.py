@@ -30,6 +30,7 @@ def tell_state(case: Case, expiry_s: float) -> Publish:
     """Return the live state as its retained message; it expires once the round has ended."""
     round_ = case.round
     final = round_.status.final
+    missing = tuple(who for who, _ in islice(case.missing(), MISSING_SHOWN))
     state = RoundState(
         round_id=round_.round_id,
         state=round_.status,
@@ -37,7 +38,8 @@ def tell_state(case: Case, expiry_s: float) -> Publish:
         k_of_n=round_.policy.k,
         participants=round_.invited,
         updates=round_.updates,
-        missing=tuple(who for who, _ in islice(case.missing(), MISSING_SHOWN)),
+        missing=missing,
+        offline=tuple(who for who in missing if case.is_offline(who)),
         failed=first_failed(case),
         failures=round_.failures,
         refusals=dict(round_.refusals),

@@ -95,6 +95,15 @@ def tell_rest(draft: Draft, round_id: str, at: float, keep: Keep) -> None:
         draft.emit(tell_state(Case(draft, round_, at), keep.expiry_s))
 
 
+def tell_sight(draft: Draft, who: str, at: float, keep: Keep) -> None:
+    """Tell the rounds' states that wait for a proplet that came or went."""
+    for round_ in running(draft):
+        case = Case(draft, round_, at)
+        seat = case.seat(who)
+        if round_.collecting and seat is not None and seat.accepted is None:
+            _tell(draft, case, keep, now=round_.invited <= SMALL)
+
+
 def _finish(draft: Draft, case: Case, keep: Keep) -> None:
     round_id = case.round.round_id
     outcome = make_outcome(case)

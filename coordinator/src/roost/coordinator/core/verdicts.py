@@ -3,6 +3,7 @@
 from typing import Final
 
 from roost.coordinator.core.case import Case
+from roost.coordinator.core.facts import TaskFact
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import UNKNOWN_PARTICIPANT
 from roost.protocol.task.messages import TaskStatus
@@ -38,9 +39,13 @@ def _absence(case: Case, who: str) -> str:
     if case.round.base is None:
         culprit = case.round.reason == UNKNOWN_PARTICIPANT.name and not case.saw(who)
         return UNKNOWN_PARTICIPANT.name if culprit else NOT_ASKED
-    task = case.task(who)
+    away = "it is offline, " if case.is_offline(who) else ""
+    return f"{MISSING}: {away}{_task(case.task(who))}"
+
+
+def _task(task: TaskFact | None) -> str:
     if task is None:
-        return f"{MISSING}: no task of it is known"
+        return "no task of it is known"
     if task.status is TaskStatus.SUCCEEDED:
-        return f"{MISSING}: its task succeeded, but no update came"
-    return f"{MISSING}: its task is {task.status}"
+        return "its task succeeded, but no update came"
+    return f"its task is {task.status}"

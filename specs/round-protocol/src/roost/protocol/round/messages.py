@@ -90,6 +90,7 @@ class RoundState(Message):
     missing: tuple[str, ...] = Field(
         default=(), description="the first who were invited and have nothing accepted yet"
     )
+    offline: tuple[str, ...] = Field(default=(), description="missing, and known to be away")
     failed: dict[str, str] = Field(
         default_factory=dict, description="the first whose tasks failed: name and words"
     )
