@@ -81,7 +81,7 @@ class Fetcher:
         try:
             return inboxes[topic].get(timeout=timeout_s)
         except queue.Empty:
-            raise FetchTimeout(f"nothing on {topic} within {timeout_s:g} s") from None
+            raise FetchTimeout(f"nothing on {topic} within {timeout_s:.1f} s") from None
         finally:
             self._close(inboxes)
 

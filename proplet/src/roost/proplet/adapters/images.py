@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from roost.chassis.errors import ChassisError
+from roost.chassis.errors import ChassisError, FetchTimeout
 from roost.proplet.adapters.oci import Reference, Registry, parse
 from roost.proplet.errors import ImageRefused, ImageUnavailable
 from roost.proplet.guest.folders import sweep
@@ -98,6 +98,11 @@ class ImageStore:
         with self._temporary() as path:
             try:
                 self.transport.fetch_blob(owner, sha256, path, timeout_s, self.max_bytes)
+            except FetchTimeout as error:
+                raise ImageUnavailable(
+                    f"{reference} is not at the broker: compare its digest, or offer the image "
+                    f"again with `roost image push` ({error})"
+                ) from error
             except (ChassisError, Refused, ValueError) as error:
                 raise ImageUnavailable(f"{reference}: {error}") from error
             return self._keep(path, sha256)
