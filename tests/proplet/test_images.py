@@ -68,7 +68,7 @@ def test_a_blob_is_fetched_once(store: ImageStore, transport: FakeTransport) -> 
 
 def test_a_missing_blob_is_unavailable(store: ImageStore) -> None:
     """The message says what to do, and where it was looked for."""
-    with pytest.raises(ImageUnavailable, match="offer the image again with .*no blob ops/"):
+    with pytest.raises(ImageUnavailable, match=r"offer the image again with .*no blob ops/"):
         store.fetch(f"blob:ops/{'0' * 64}")
     assert stored(store) == set()
 
