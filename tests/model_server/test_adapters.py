@@ -22,15 +22,20 @@ from roost.model_server.core.state import (
     Clear,
     DropIncoming,
     FetchSubmission,
+    IndexKept,
     PublishIndex,
     Refresh,
+    Refreshed,
+    Refuse,
     Release,
     Released,
     RoundTold,
+    Spoiled,
     SubmissionOffered,
     SubmissionUnreadable,
     Submitted,
     Tidy,
+    Unsent,
     Version,
 )
 from roost.protocol.round.messages import RoundState, RoundStatus
@@ -51,12 +56,21 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         counter = itertools.count()
         self.broker = MemoryBroker()
-        session = self.broker.session()
+        session = self.session = self.broker.session()
         session.start()
         self.files = Files(folder, lambda: str(next(counter)))
         self.performers = Performers(session, Fetcher(session), self.files, lambda: 7.0)
         self.decode = Decode(self.files)
         self.folder = folder
+
+    def restarted(self) -> "Bench":
+        """Return the adapters of the next process."""
+        later = Bench(self.folder)
+        later.broker = self.broker
+        session = later.session = self.broker.session()
+        session.start()
+        later.performers = Performers(session, Fetcher(session), later.files, lambda: 7.0)
+        return later
 
     def perform(self, effect: Any) -> list[Any]:
         """Carry one effect out."""
@@ -110,13 +124,18 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Return adapters that do not wait long for what is not there."""
     monkeypatch.setattr(performers_module, "FETCH_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(performers_module, "READ_BACK_S", 0.05)
+    monkeypatch.setattr(performers_module, "COPY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(performers_module, "SEND_TIMEOUT_S", 0.05)
     return Bench(tmp_path)
 
 
 def test_it_subscribes_to_what_it_understands() -> None:
     """Rounds' states before requests, so that their bases are known."""
-    assert [row.filter for row in SUBSCRIPTIONS] == ["fl/rounds/+/state", "fl/models/publish"]
+    assert [row.filter for row in SUBSCRIPTIONS] == [
+        "fl/rounds/+/state",
+        "fl/models/index",
+        "fl/models/publish",
+    ]
 
 
 def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:
@@ -128,12 +147,13 @@ def test_every_effect_has_a_lane_and_a_performer(bench: Bench) -> None:
         Release(version),
         PublishIndex("{}"),
         Clear((version,)),
-        Refresh((), "{}"),
+        Refresh((), "{}", blobs=True),
+        Refuse(0.0, ""),
         DropIncoming("f"),
         Tidy((), 0.0),
     )
     lanes = [each.lane for each in effects]
-    assert lanes == ["intake", "models", "models", "models", "models", "files", "files"]
+    assert lanes == ["intake", *["models"] * 4, "refuse", "files", "files"]
 
 
 @pytest.mark.parametrize(("payload", "form"), [(JSON, "json"), (BINARY, "safetensors")])
@@ -230,30 +250,130 @@ def test_a_large_model_is_retained_as_a_manifest(bench: Bench) -> None:
     assert bench.topics() == []
 
 
-def test_after_a_reconnect_only_what_is_needed_is_sent(bench: Bench) -> None:
-    """Small topics and the index always, blobs where the broker forgot (MODEL-036)."""
+def test_only_the_index_that_the_broker_kept_is_read() -> None:
+    """What comes by itself is this server's own (MODEL-036)."""
+    decode: Any = Decode
+    decoded = decode(None)
+    kept = Received("fl/models/index", b'{"v":1}', retain=True)
+    assert decoded(kept, 5.0) == IndexKept(5.0, '{"v":1}')
+    assert decoded(Received("fl/models/index", b'{"v":1}'), 5.0) is None
+    assert decoded(Received("fl/models/index", b"\xff", retain=True), 5.0).text == "\ufffd"
+
+
+def test_a_broker_that_forgot_gets_everything_and_the_index_last(bench: Bench) -> None:
+    """Small topics in any case, blobs only if it forgot (MODEL-036)."""
     (small, one), (large, two) = bench.version(JSON, 0), bench.version(LARGE, 1)
     bench.perform(small)
     bench.perform(large)
     bench.perform(PublishIndex('{"v":1}'))
-    refresh = Refresh((one, two), '{"v":1}')
+    kept = dict(bench.broker.retained)
     bench.broker.published.clear()
-    bench.perform(refresh)
+    assert bench.perform(Refresh((one, two), '{"v":1}', blobs=False)) == [Refreshed(7.0)]
     assert [each.topic for each in bench.broker.published] == [
         "fl/models/m_v0",
         "fl/models/m_v1",
         "fl/models/index",
     ]
-    kept = dict(bench.broker.retained)
     bench.broker.forget()
     bench.broker.published.clear()
-    bench.perform(refresh)
+    bench.perform(Refresh((one, two), '{"v":1}', blobs=True))
     assert bench.broker.retained == kept
     assert bench.broker.published[-1].topic == "fl/models/index"
-    bench.broker.route(Publish("fl/models/index", b'{"older":1}', retain=True))
+
+
+@pytest.mark.parametrize("kind", [Release, PublishIndex, Refresh, Clear])
+def test_without_a_broker_nothing_is_lost(bench: Bench, kind: type[Any]) -> None:
+    """Nothing waits in memory either: all of it is told again (MODEL-052)."""
+    release, version = bench.version(JSON)
+    effects = {
+        Release: release,
+        PublishIndex: PublishIndex("{}"),
+        Refresh: Refresh((), "{}", blobs=True),
+        Clear: Clear((version,)),
+    }
+    bench.session.stop()
+    (event,) = bench.perform(effects[kind])
+    assert isinstance(event, Unsent)
+    assert "no broker" in event.why
+    bench.session.start()
+    assert bench.broker.published == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_damaged_file_is_mended_from_the_brokers_copy(bench: Bench, damage: str) -> None:
+    """A new process looks at each file before it publishes it (MODEL-053)."""
+    versions = []
+    for number, payload in enumerate([JSON, LARGE]):
+        release, version = bench.version(payload, number)
+        bench.perform(release)
+        versions.append(version)
+        path = bench.files.path(version)
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(payload[:-1])
+    later = bench.restarted()
+    assert later.perform(Refresh(tuple(versions), "{}", blobs=True)) == [Refreshed(7.0)]
+    assert [later.files.path(each).read_bytes() for each in versions] == [JSON, LARGE]
+    assert later.incoming() == []
+
+
+@pytest.mark.parametrize("copy", ["none", "damaged"])
+def test_a_damaged_file_is_never_published(bench: Bench, copy: str) -> None:
+    """Its error names the file; the others are told (MODEL-053)."""
+    (small, one), (large, two) = bench.version(JSON, 0), bench.version(BINARY, 1)
+    bench.perform(small)
+    bench.perform(large)
+    bench.files.path(one).write_bytes(b"torn")
+    bench.broker.forget()
+    if copy == "damaged":
+        bench.broker.route(Publish("fl/models/m_v0", b"also", retain=True))
     bench.broker.published.clear()
-    bench.perform(refresh)
-    assert len([each for each in bench.broker.published if each.topic.startswith("blobs/")]) > 1
+    later = bench.restarted()
+    refreshed, spoiled = later.perform(Refresh((one, two), "{}", blobs=True))
+    assert refreshed == Refreshed(7.0)
+    assert (spoiled.name, spoiled.version) == ("m", 0)
+    assert "m_v0.json" in spoiled.why
+    assert [each.topic for each in later.broker.published] == ["fl/models/m_v1", "fl/models/index"]
+    assert later.incoming() == []
+
+
+def test_a_version_whose_file_was_lost_is_not_released(bench: Bench) -> None:
+    """A loss of power can take a file whose store entry survived (MODEL-053)."""
+    release, _ = bench.version(JSON)
+    (bench.folder / "incoming" / release.version.file).unlink()
+    (event,) = bench.perform(release)
+    assert isinstance(event, Spoiled)
+    assert "is missing" in event.why
+    assert bench.topics() == []
+
+
+def test_a_full_disk_refuses_a_blob_and_the_next_is_fetched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender may offer it again.
+
+    Regression: the effect raised, and the blob counted as being fetched for ever.
+    """
+    manifest = bench.blob(LARGE)
+    with monkeypatch.context() as patched:
+
+        def full(*_args: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(bench.files, "read", full)
+        (event,) = bench.perform(FetchSubmission(manifest))
+    assert (event.refusal.name, event.sha256) == ("blob_unavailable", manifest.sha256)
+    assert "No space left" in event.detail
+
+
+def test_only_this_process_is_ended(bench: Bench) -> None:
+    """Whatever ended an earlier one may be mended by now (MODEL-051)."""
+    told: list[str] = []
+    bench.session.on_fatal = told.append
+    bench.perform(Refuse(6.0, "earlier"))
+    bench.perform(Refuse(7.0, "now"))
+    assert told == ["now"]
 
 
 def test_what_a_killed_process_left_is_deleted(bench: Bench) -> None:

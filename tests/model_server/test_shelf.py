@@ -5,95 +5,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired
 from roost.chassis.effects import Note
-from roost.chassis.states import States
-from roost.model_server.core.shelf import REFUSALS_KEPT, Shelf
+from roost.model_server.core.shelf import BASE_KEPT_S, REFUSALS_KEPT
 from roost.model_server.core.state import (
     Clear,
     DropIncoming,
     FetchSubmission,
     PublishIndex,
-    Refresh,
     Release,
     Released,
     RoundTold,
     SubmissionOffered,
     SubmissionUnreadable,
-    Submitted,
-    Tidy,
 )
 from roost.protocol.round.label import ModelLabel
-from roost.protocol.round.messages import ModelIndex
 from roost.protocol.round.refusals import BAD_MODEL
 from roost.wire.blob import Manifest
 
-A, B = "aa" * 32, "bb" * 32
-
-
-class Room:
-    """A shelf with its states; releases are carried out at once unless held."""
-
-    def __init__(self, keep: int = 50) -> None:
-        self.shelf, self.states = Shelf(keep), States()
-        self.effects: list[Any] = []
-        self.hold = False
-        self.held: list[Release] = []
-        self.files = 0
-
-    def happen(self, event: Any) -> Decision:
-        """Let one event happen, and what it brings about."""
-        decision = self.shelf.handle(event, self.states)
-        for key, state in decision.puts.items():
-            self.states.put(key, state)
-        self.effects.extend(decision.effects)
-        for effect in decision.effects:
-            if isinstance(effect, Release):
-                self.held.append(effect)
-        if not self.hold:
-            self.release()
-        return decision
-
-    def release(self) -> None:
-        """Carry out the releases that wait."""
-        held, self.held = self.held, []
-        for each in held:
-            self.happen(Released(2.0, each.version.name, each.version.version))
-
-    def submit(
-        self,
-        version: int,
-        digest: str = A,
-        publish_id: str | None = "r",
-        says: str | None = None,
-        **more: Any,
-    ) -> Decision:
-        """Let a publish request arrive whose label says this digest."""
-        self.files += 1
-        said: dict[str, Any] = {"parent": version - 1 if version else None, **more}
-        label = ModelLabel(version=version, publish_id=publish_id, digest=says, **said)
-        event = Submitted(1.0, f"file{self.files}", label, digest, "cc" * 32, 100, "json")
-        return self.happen(event)
-
-    def fill(self, count: int, name: str = "global_model") -> None:
-        """Publish versions 0 to count - 1."""
-        for number in range(count):
-            self.submit(number, f"{number:064x}", f"r{number}", name=name)
-
-    @property
-    def index(self) -> ModelIndex:
-        """Return the last index."""
-        texts = [each.text for each in self.effects if isinstance(each, PublishIndex | Refresh)]
-        return ModelIndex.decode(texts[-1].encode())
-
-    def numbers(self, name: str = "global_model") -> list[int]:
-        """Return the versions that the index lists."""
-        line = self.index.models.get(name)
-        return [each.version for each in line.versions] if line else []
-
-    def refused(self) -> list[str]:
-        """Return the names of the refusals in the index."""
-        return [each.reason.partition(":")[0] for each in self.index.refusals]
+from .room import A, B, Room
 
 
 def test_a_version_is_released_before_the_index_lists_it() -> None:
@@ -201,6 +130,24 @@ def test_old_versions_go_but_not_the_first_nor_open_rounds_bases() -> None:
     assert room.refused() == ["wrong_parent"]
 
 
+def test_an_open_rounds_base_outlives_a_restart() -> None:
+    """The broker may have forgotten the round, and the next version comes first (MODEL-035).
+
+    Regression: bases were kept in memory, so a version could be evicted before they were heard.
+    """
+    room = Room(keep=1)
+    room.fill(2)
+    room.happen(RoundTold(1.0, "open", "fl/models/global_model_v1"))
+    room.restart()
+    room.connect()
+    room.submit(2, B, "r2")
+    assert room.numbers() == [0, 1, 2]
+    assert room.happen(RoundTold(1.0, "open", "fl/models/global_model_v1")).puts == {}
+    room.happen(RoundTold(1.0 + BASE_KEPT_S + 1, "other", None))
+    room.submit(3, A, "r3")
+    assert room.numbers() == [0, 3], "no round is open for so long"
+
+
 def test_only_the_last_refusals_are_told() -> None:
     """Twenty (MODEL-034)."""
     room = Room()
@@ -213,26 +160,6 @@ def test_only_the_last_refusals_are_told() -> None:
     room.happen(SubmissionUnreadable(1.0, BAD_MODEL, "x", label))
     last = room.index.refusals[-1]
     assert (last.name, last.version, last.publish_id) == ("m", 3, "r")
-
-
-def test_after_a_connect_everything_is_told_again() -> None:
-    """What was released, and the present index (MODEL-036)."""
-    room = Room()
-    assert [type(each) for each in room.happen(Started(1.0)).effects] == [Tidy]
-    room.happen(Connected(1.0, 1))
-    assert room.index == ModelIndex()
-    room.fill(2)
-    room.hold = True
-    room.submit(2, A, "on-its-way")
-    refresh, release = room.happen(Connected(2.0, 2)).effects
-    assert isinstance(refresh, Refresh)
-    assert [each.version for each in refresh.versions] == [0, 1]
-    assert isinstance(release, Release)
-    assert release.version.version == 2
-    assert room.happen(Started(3.0)).effects == (Tidy((release.version.file,), 3.0),)
-    assert room.numbers() == [0, 1]
-    for event in (Disconnected(3.0), TimerFired(3.0, "x")):
-        assert room.happen(event) == Decision()
 
 
 def test_a_manifest_is_fetched() -> None:

@@ -25,6 +25,7 @@ def test_every_effect_of_the_core_is_performed(tmp_path: Path) -> None:
         clock=lambda: 0.0,
         rng=rng,
         post=lambda _event: None,
+        take_orders=lambda _filters: None,
         stopping=threading.Event(),
     )
     wiring = build(settings, context)

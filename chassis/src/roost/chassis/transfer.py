@@ -196,14 +196,17 @@ def send_all(session: SessionPort, messages: Iterable[Publish], timeout_s: float
     """Publish messages, few in flight, and return when the broker acknowledged all.
 
     Args:
-        session: Connected or about to be.
+        session: Connected or about to be. Without a connection nothing is handed over: it would
+            wait in memory, and be sent some time later, out of its order.
         messages: Taken one by one, so that a large blob is never whole in memory.
         timeout_s: How long to wait for any one acknowledgement.
 
     Raises:
-        FetchTimeout: the broker did not acknowledge in time.
+        FetchTimeout: there was no broker in time, or it did not acknowledge.
         BrokerRefused: the broker refused a message.
     """
+    if not session.wait_connected(timeout_s):
+        raise FetchTimeout(f"no broker within {timeout_s:g} s")
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     in_flight = 0
     for message in messages:

@@ -10,8 +10,8 @@ from roost.wire.blob import Manifest
 class Fetcher(Protocol):
     """Fetches retained topics and blobs."""
 
-    def fetch_topic(self, topic: str, timeout_s: float) -> Received:
-        """Return what a topic holds."""
+    def fetch_payload(self, topic: str, timeout_s: float, into: Path) -> Received:
+        """Write what a topic holds, inline or as a blob, to a file."""
 
     def fetch_blob(self, manifest: Manifest, timeout_s: float, into: Path) -> None:
         """Write a blob's verified bytes to a file."""

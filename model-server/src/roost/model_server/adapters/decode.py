@@ -4,14 +4,19 @@ from typing import Any, Final
 
 from roost.chassis.received import Received
 from roost.model_server.adapters.files import Files
-from roost.model_server.core.state import RoundTold, SubmissionOffered, SubmissionUnreadable
+from roost.model_server.core.state import (
+    IndexKept,
+    RoundTold,
+    SubmissionOffered,
+    SubmissionUnreadable,
+)
 from roost.protocol.round.messages import RoundState
-from roost.protocol.round.topics import MODEL_PUBLISH, ROUND_STATE
+from roost.protocol.round.topics import MODEL_INDEX, MODEL_PUBLISH, ROUND_STATE
 from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
 from roost.wire.refusal import RETAINED_ORDER, Refused
 
 # Rounds' states come before requests, so that their bases are known.
-SUBSCRIPTIONS: Final = (ROUND_STATE, MODEL_PUBLISH)
+SUBSCRIPTIONS: Final = (ROUND_STATE, MODEL_INDEX, MODEL_PUBLISH)
 
 
 class Decode:
@@ -29,6 +34,13 @@ class Decode:
         """
         if received.topic == MODEL_PUBLISH.template:
             return self._publish(received, at)
+        if received.topic == MODEL_INDEX.template:
+            # What is not retained is this server's own, just published.
+            return (
+                IndexKept(at, received.payload.decode(errors="replace"))
+                if received.retain
+                else None
+            )
         ids = ROUND_STATE.match(received.topic)
         return None if ids is None else _round_state(ids["round_id"], received, at)
 

@@ -1,13 +1,12 @@
 """Model files on disk: whole or absent, in place only after they are durable."""
 
 import hashlib
-import mmap
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from roost.chassis.files import sync
+from roost.chassis.blobs import file_sha256
+from roost.chassis.files import mapped, sync
 from roost.model_server.core.state import Submitted, Version
 from roost.protocol.round.label import ModelLabel, read_label
 from roost.protocol.round.model import ModelForm, digest, is_json, parse_model
@@ -18,16 +17,8 @@ from roost.wire.refusal import Refused
 _SUFFIXES: Final = {ModelForm.JSON.value: "json", ModelForm.SAFETENSORS.value: "safetensors"}
 
 
-@contextmanager
-def _mapped(path: Path) -> Iterator[Buffer]:
-    if path.stat().st_size == 0:
-        raise Refused(BAD_MODEL, "an empty payload")
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        memoryview(content) as view,
-    ):
-        yield view
+class FileDamaged(Exception):  # noqa: N818 - names an outcome
+    """A version's file is missing, or its bytes are not those that were stored."""
 
 
 class Files:
@@ -44,6 +35,7 @@ class Files:
         self._models.mkdir(parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
         self._nonce = nonce
+        self._whole: set[str] = set()
 
     def temporary(self) -> Path:
         """Return a new path in the incoming folder."""
@@ -67,11 +59,13 @@ class Files:
             Refused: it is no usable model.
         """
         try:
-            with _mapped(path) as content:
+            with mapped(path) as content:
                 form, label, found = _examine(content)
                 sha256 = hashlib.sha256(content).hexdigest()
                 size = len(content)
             sync(path)
+            # Its name, too: the store will soon rely on it.
+            sync(self._incoming)
         except Refused:
             path.unlink()
             raise
@@ -83,6 +77,34 @@ class Files:
         if incoming.is_file():
             incoming.replace(self.path(version))
             sync(self._models)
+
+    def check(self, version: Version) -> None:
+        """Make sure that a version's file is whole; it is read once in a process.
+
+        Raises:
+            FileDamaged: it is not.
+        """
+        path = self.path(version)
+        if version.id in self._whole:
+            return
+        found = file_sha256(path) if path.is_file() else None
+        if found != version.sha256:
+            what = "is missing" if found is None else f"has the digest {found}"
+            raise FileDamaged(f"{path} {what}, {version.sha256} was stored")
+        self._whole.add(version.id)
+
+    def restore(self, version: Version, copy: Path) -> None:
+        """Put a copy in the place of a damaged file; it is deleted if it is no better.
+
+        Raises:
+            FileDamaged: it is not.
+        """
+        if file_sha256(copy) != version.sha256:
+            copy.unlink()
+            raise FileDamaged(f"{self.path(version)} is damaged, and so is the copy")
+        sync(copy)
+        copy.replace(self.path(version))
+        sync(self._models)
 
     def path(self, version: Version) -> Path:
         """Return where a version lies."""
@@ -101,6 +123,8 @@ class Files:
 
 
 def _examine(content: Buffer) -> tuple[ModelForm, ModelLabel, str]:
+    if not len(content):
+        raise Refused(BAD_MODEL, "an empty payload")
     if is_json(content):
         model = parse_model(content)
         return model.form, read_label(model.form, model.metadata), digest(model.tensors)

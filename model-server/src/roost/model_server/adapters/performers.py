@@ -6,20 +6,26 @@ from typing import Any, Final
 
 from roost.chassis.blobs import manifest_message, offer, withdraw
 from roost.chassis.effects import Publish
-from roost.chassis.errors import ChassisError, FetchTimeout
+from roost.chassis.errors import ChassisError
+from roost.chassis.logs import get_logger
 from roost.chassis.ports import SessionPort
 from roost.chassis.transfer import send_all
-from roost.model_server.adapters.files import Files
+from roost.model_server.adapters.files import FileDamaged, Files
 from roost.model_server.core.state import (
     Clear,
+    Cleared,
     DropIncoming,
     FetchSubmission,
     PublishIndex,
     Refresh,
+    Refreshed,
+    Refuse,
     Release,
     Released,
+    Spoiled,
     SubmissionUnreadable,
     Tidy,
+    Unsent,
     Version,
 )
 from roost.model_server.ports import Fetcher
@@ -30,7 +36,7 @@ from roost.wire.refusal import Refusal, Refused
 
 FETCH_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 30.0
-READ_BACK_S: Final = 1.0
+COPY_TIMEOUT_S: Final = 1.0
 OWNER: Final = "model-server"
 
 
@@ -46,7 +52,7 @@ class Performers:
     ) -> None:
         """Use these parts."""
         self._session, self._fetcher, self._files = session, fetcher, files
-        self._clock = clock
+        self._clock, self._since = clock, clock()
 
     def table(self) -> Mapping[type[Any], Callable[[Any], Iterable[Any] | None]]:
         """Return the function of each effect."""
@@ -56,6 +62,7 @@ class Performers:
             PublishIndex: self.publish_index,
             Clear: self.clear,
             Refresh: self.refresh,
+            Refuse: self.refuse,
             DropIncoming: self.drop_incoming,
             Tidy: self.tidy,
         }
@@ -66,7 +73,7 @@ class Performers:
         try:
             self._fetcher.fetch_blob(effect.manifest, FETCH_TIMEOUT_S, into)
             return [self._files.read(into, self._clock())]
-        except ChassisError as error:
+        except (ChassisError, OSError) as error:
             return [self._unreadable(effect, BLOB_UNAVAILABLE, str(error))]
         except Refused as error:
             return [self._unreadable(effect, error.refusal, error.detail)]
@@ -79,40 +86,91 @@ class Performers:
 
     def release(self, effect: Release) -> Iterable[Any]:
         """Put a version in its place and on its topic."""
-        self._files.release(effect.version)
-        self._send(self._messages(effect.version, with_blob=True))
-        return [Released(self._clock(), effect.version.name, effect.version.version)]
+        version = effect.version
+
+        def tell() -> Iterable[Any]:
+            self._files.release(version)
+            self._files.check(version)
+            self._send(self._messages(version, with_blob=True))
+            return [Released(self._clock(), version.name, version.version)]
+
+        try:
+            return self._told(tell)
+        except FileDamaged as error:
+            return [self._spoiled(version, error)]
 
     def publish_index(self, effect: PublishIndex) -> Iterable[Any]:
         """Publish the index."""
-        self._send([_index_message(effect.text)])
-        return ()
+
+        def tell() -> Iterable[Any]:
+            self._send([_index_message(effect.text)])
+            return ()
+
+        return self._told(tell)
 
     def clear(self, effect: Clear) -> Iterable[Any]:
         """Take versions off their topics and off the disk."""
-        for version in effect.versions:
-            messages: Iterable[Publish] = [Publish(version.topic, retain=True)]
-            if version.size > INLINE_LIMIT:
-                messages = itertools.chain(messages, withdraw(_manifest(version)))
-            self._send(messages)
-            self._files.path(version).unlink(missing_ok=True)
-        return ()
+
+        def tell() -> Iterable[Any]:
+            for version in effect.versions:
+                messages: Iterable[Publish] = [Publish(version.topic, retain=True)]
+                if version.size > INLINE_LIMIT:
+                    messages = itertools.chain(messages, withdraw(_manifest(version)))
+                self._send(messages)
+                self._files.path(version).unlink(missing_ok=True)
+            return [Cleared(self._clock(), tuple(each.id for each in effect.versions))]
+
+        return self._told(tell)
 
     def refresh(self, effect: Refresh) -> Iterable[Any]:
         """Publish small topics again, blobs too where the broker forgot, the index last."""
-        forgotten = bool(effect.versions) and not self._remembers(effect.text)
-        for version in effect.versions:
-            self._send(self._messages(version, with_blob=forgotten))
-        self._send([_index_message(effect.text)])
-        return ()
+        spoiled: list[Any] = []
 
-    def _remembers(self, text: str) -> bool:
-        """Tell whether the broker still has the current index."""
+        def tell() -> Iterable[Any]:
+            for version in effect.versions:
+                try:
+                    self._mend(version)
+                except FileDamaged as error:
+                    spoiled.append(self._spoiled(version, error))
+                else:
+                    self._send(self._messages(version, with_blob=effect.blobs))
+            self._send([_index_message(effect.text)])
+            return [Refreshed(self._clock())]
+
+        return [*self._told(tell), *spoiled]
+
+    def _mend(self, version: Version) -> None:
+        """Make sure that a version's file is whole; else take the copy that the broker kept.
+
+        Raises:
+            FileDamaged: there is no whole copy either.
+        """
         try:
-            found = self._fetcher.fetch_topic(MODEL_INDEX.template, READ_BACK_S)
-        except FetchTimeout:
-            return False
-        return found.payload == text.encode()
+            self._files.check(version)
+        except FileDamaged as error:
+            copy = self._files.temporary()
+            try:
+                self._fetcher.fetch_payload(version.topic, COPY_TIMEOUT_S, copy)
+            except (ChassisError, Refused):
+                raise error from None
+            self._files.restore(version, copy)
+            get_logger().warning("model.restored", topic=version.topic, why=str(error))
+
+    def _spoiled(self, version: Version, error: FileDamaged) -> Spoiled:
+        return Spoiled(self._clock(), version.name, version.version, str(error))
+
+    def _told(self, tell: Callable[[], Iterable[Any]]) -> Iterable[Any]:
+        """Tell the broker something; if it cannot be told now, the core says so again later."""
+        try:
+            return tell()
+        except (ChassisError, OSError) as error:
+            return [Unsent(self._clock(), str(error))]
+
+    def refuse(self, effect: Refuse) -> Iterable[Any]:
+        """End this process; what made an earlier one end may be mended by now."""
+        if effect.at >= self._since:
+            self._session.on_fatal(effect.why)
+        return ()
 
     def _messages(self, version: Version, *, with_blob: bool) -> Iterator[Publish]:
         path = self._files.path(version)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from roost.protocol.round.label import ModelLabel
 from roost.protocol.round.messages import RefusedPublish
@@ -54,6 +55,33 @@ class Refusals:
     """The last publish requests that were turned down."""
 
     last: tuple[RefusedPublish, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a round that has not ended is based on.
+
+    Attributes:
+        topic: Topic of the model.
+        at: When the round's state said so, in epoch seconds.
+    """
+
+    topic: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """The broker forgot, and has not got its blobs back yet."""
+
+    since: float
+
+
+class Link(StrEnum):
+    """What is known of the broker's copies; volatile."""
+
+    READING = "reading"  # connected; what the broker kept of the index is on its way
+    TOLD = "told"  # everything was told on this connection, or is being told in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +144,47 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoiled:
+    """The file of a version is missing or damaged, and the broker has no whole copy."""
+
+    at: float
+    name: str
+    version: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """Versions are off their topics and off the disk; answers ``Clear``."""
+
+    at: float
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """The broker, or the disk, did not take something; whatever it was, it is tried again."""
+
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The broker has everything again; answers ``Refresh``."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexKept:
+    """The index that the broker had kept came, before anything was told on this connection."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoundTold:
     """The state of a round came; ``model_uri`` is None once the round has ended."""
 
@@ -165,7 +234,7 @@ class PublishIndex:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Clear the topics and files of versions that no index lists any more."""
+    """Clear topics and files of versions that no index lists any more; answered by Cleared."""
 
     versions: tuple[Version, ...]
 
@@ -177,15 +246,40 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """After a reconnect: publish what a broker may have forgotten, the index last."""
+    """After a reconnect: publish what a broker may have forgotten, the index last.
+
+    Attributes:
+        versions: All that are released.
+        text: The index.
+        blobs: Whether the broker forgot, so that blobs are published as well.
+    """
 
     versions: tuple[Version, ...]
     text: str
+    blobs: bool
 
     @property
     def lane(self) -> str:
         """In order with everything else."""
         return LANE
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End the process: this state folder is not the one that the broker's index tells of.
+
+    Attributes:
+        at: Epoch seconds; one that an earlier process left is not obeyed.
+        why: What is wrong, and what to do.
+    """
+
+    at: float
+    why: str
+
+    @property
+    def lane(self) -> str:
+        """At once."""
+        return "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +307,13 @@ class Tidy:
         return "files"
 
 
-SERVICE_EFFECTS = (FetchSubmission, Release, PublishIndex, Clear, Refresh, DropIncoming, Tidy)
+SERVICE_EFFECTS = (
+    FetchSubmission,
+    Release,
+    PublishIndex,
+    Clear,
+    Refresh,
+    Refuse,
+    DropIncoming,
+    Tidy,
+)

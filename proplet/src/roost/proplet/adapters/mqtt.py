@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost.chassis.effects import Publish
-from roost.chassis.errors import FetchTimeout
 from roost.chassis.packets import packet_bytes
 from roost.chassis.session import Session
 from roost.chassis.transfer import Fetcher, send_all
@@ -41,12 +40,7 @@ class MqttTransport:
         self.fetcher.fetch_blob(manifest, timeout_s, into)
 
     def send(self, messages: Iterable[Publish], timeout_s: float) -> None:
-        """Publish messages and return when the broker has them.
-
-        Without a connection nothing is handed over: it would wait in memory, once per try.
-        """
-        if not self.session.wait_connected(timeout_s):
-            raise FetchTimeout(f"no broker within {timeout_s:g} s")
+        """Publish messages and return when the broker has them."""
         send_all(self.session, map(self._fitting, messages), timeout_s)
 
     def _fitting(self, message: Publish) -> Publish:
