@@ -16,6 +16,7 @@ from roost.chassis.received import Received
 from roost.chassis.runner import Performer, Runner
 from roost.chassis.store import SCHEMA_VERSION, Store
 from roost.chassis.testing import MemoryBroker, MemorySession
+from roost.chassis.turn import Performed
 from roost.wire.refusal import MALFORMED, Refused
 
 DEADLINE_S = 10.0
@@ -118,6 +119,20 @@ class Clock:
         return self.now
 
 
+class Watched(queue.SimpleQueue[Any]):
+    """A runner's inbox that tells when an effect was given up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = threading.Event()
+
+    def put(self, item: Any, *_: Any, **__: Any) -> None:
+        """Add an item."""
+        super().put(item)
+        if isinstance(item, Performed) and item.problem is not None:
+            self.given_up.set()
+
+
 class House:
     """A broker, an operator's session, and a service that can be stopped and started."""
 
@@ -139,6 +154,7 @@ class House:
 
     def build(self, performer: Performer | None = None) -> None:
         """Make a service over the same store."""
+        self.watched = Watched()
         self.session: MemorySession = self.broker.session()
         self.store = Store(self.path, WordCore.kinds, WordCore.effects)
         self.runner = Runner(
@@ -150,6 +166,7 @@ class House:
             self.clock,
             self.metrics,
             pause=lambda _seconds: None,
+            inbox=self.watched,
         )
         self.runner.subscribe(["word"])
 
@@ -329,15 +346,12 @@ def test_retained_topics_are_published_again_after_a_reconnect(house: House) -> 
     assert house.broker.retained["count/hi"].payload == b"1"
 
 
-def test_an_effect_that_raises_is_tried_again_then_given_up(house: House) -> None:
-    """A passing failure is repaired; a lasting one is counted and does not loop."""
+def test_an_effect_that_raises_is_tried_again_then_set_aside(house: House) -> None:
+    """A passing failure is repaired; a lasting one does not loop, and is kept (WIRE-040)."""
     tries: dict[str, int] = {}
-    gave_up = threading.Event()
 
     def perform(shout: Shout) -> list[Any]:
         tries[shout.word] = tries.get(shout.word, 0) + 1
-        if tries.get("never") == 5:
-            gave_up.set()
         if shout.word == "never" or tries[shout.word] < 3:
             raise OSError("planted")
         return [Shouted(0.0, shout.word)]
@@ -348,8 +362,39 @@ def test_an_effect_that_raises_is_tried_again_then_given_up(house: House) -> Non
     assert house.next() == ("count/never", b"1")
     house.say(b"third")
     house.expect(("count/third", b"1"), ("loud/third", b"THIRD"))
-    assert gave_up.wait(DEADLINE_S)
+    assert house.watched.given_up.wait(DEADLINE_S)
     assert tries == {"never": 5, "third": 3}
+    house.stop()
+    house.build()
+    ((_, effect, problem),) = house.store.set_aside_events()
+    assert (effect, problem) == ("Shout(word='never')", "Shout: OSError('planted')")
+    assert house.store.outbox() == []
+    house.store.close()
+
+
+def test_a_publish_that_the_broker_refuses_is_set_aside(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried again: the answer would be the same (WIRE-040)."""
+    house.start()
+    house.expect(("up", b"1"))
+    publish = house.session.publish
+
+    def refuse(message: Publish, done: Any = None) -> None:
+        if message.topic == "count/hi" and done is not None:
+            done("not authorized")
+        else:
+            publish(message, done)
+
+    monkeypatch.setattr(house.session, "publish", refuse)
+    house.say(b"hi")
+    house.expect(("loud/hi", b"HI"))
+    house.stop()
+    house.build()
+    ((_, effect, problem),) = house.store.set_aside_events()
+    assert "count/hi" in effect
+    assert problem == "not authorized"
+    house.store.close()
 
 
 def test_volatile_states_are_not_stored(house: House) -> None:

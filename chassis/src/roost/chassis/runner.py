@@ -28,6 +28,7 @@ _LONGEST_WAIT_S: Final = 1.0
 _IDLE_WAIT_S: Final = 0.2
 _PERFORM_TRIES: Final = 5
 _EFFECT_WORKERS: Final = 8
+_TOLD_CHARS: Final = 100_000
 
 Clock: TypeAlias = Callable[[], float]
 Decode: TypeAlias = Callable[[Received, float], Any]
@@ -218,10 +219,11 @@ class Runner:
                     turn.republish = True
                 self._metrics.connected.set(self._session.connected)
                 self._handle(event, turn)
-            case Performed(entry, events, problem):
+            case Performed(entry, events, problem, given_up):
                 self._done.append(entry)
                 if problem is not None:
                     self._note(note("effect.failed", "error", "effect", problem=problem))
+                    turn.set_aside.append((self._clock(), _told(given_up), problem))
                 for event in events:
                     self._handle(event, turn)
             case Stop():
@@ -250,7 +252,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a core that raises must not loop
             # The event never loops: it is kept for a person, and the next one is taken.
             self._log.exception("event.set_aside", event_type=type(event).__name__)
-            turn.set_aside.append((self._clock(), repr(event)[:100_000], repr(error)))
+            turn.set_aside.append((self._clock(), _told(event), repr(error)))
             self._metrics.events.labels("event.set_aside", type(event).__name__).inc()
             return
         self._apply(decision, turn)
@@ -323,12 +325,14 @@ class Runner:
     def _perform(self, entries: Iterable[tuple[int | None, Any]]) -> None:
         for entry, effect in entries:
             if isinstance(effect, Publish):
-                self._session.publish(effect, None if entry is None else self._published(entry))
+                self._session.publish(
+                    effect, None if entry is None else self._published(entry, effect)
+                )
             elif entry is not None:
                 self._lanes.submit(effect.lane, self._job(entry, effect))
 
-    def _published(self, entry: int) -> Callable[[str | None], None]:
-        return lambda problem: self._queue.put(Performed(entry, (), problem))
+    def _published(self, entry: int, effect: Publish) -> Callable[[str | None], None]:
+        return lambda problem: self._queue.put(Performed(entry, (), problem, effect))
 
     def _job(self, entry: int, effect: Any) -> Callable[[], None]:
         return lambda: self._queue.put(self._perform_one(entry, effect))
@@ -343,7 +347,7 @@ class Runner:
                 problem = f"{type(effect).__name__}: {error!r}"
                 self._log.warning("effect.raised", problem=problem, attempt=attempt)
                 self._pause(2.0**attempt / 2)
-        return Performed(entry, (), problem)
+        return Performed(entry, (), problem, effect)
 
     def _note(self, note_: Note) -> None:
         self._metrics.events.labels(note_.event, note_.reason or "").inc()
@@ -351,3 +355,8 @@ class Runner:
         if note_.reason is not None:
             fields["reason"] = note_.reason
         getattr(self._log, note_.level)(note_.event, **fields)
+
+
+def _told(what: object) -> str:
+    """Return what is kept of something that was set aside."""
+    return repr(what)[:_TOLD_CHARS]

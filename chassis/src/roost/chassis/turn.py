@@ -50,11 +50,12 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """An effect was carried out, or given up because of ``problem``."""
+    """An effect was carried out, or ``given_up`` because of ``problem``."""
 
     entry: int
     events: tuple[Any, ...] = ()
     problem: str | None = None
+    given_up: Any = None
 
 
 @dataclass(frozen=True, slots=True)
