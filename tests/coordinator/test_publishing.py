@@ -16,6 +16,7 @@ from roost.coordinator.core.events import (
 )
 from roost.coordinator.core.facts import Keep
 from roost.protocol.round.messages import ModelIndex, RoundStatus
+from roost.protocol.task.messages import TaskStatus
 
 from .world import BASE, DIGEST, World, version
 
@@ -92,9 +93,10 @@ def test_a_model_is_sent_again_until_it_is_listed() -> None:
     assert times == [2, 6, 14, 30, 60, 90, 120, 150, 180]
     assert {each.version for each in world.of(PublishModel)} == {1}
     assert world.state().state is RoundStatus.PUBLISHING
+    assert "model server" in (world.state().message or "")
     world.server_away = False
     world.serve(world.of(PublishModel)[-1])
-    assert world.outcome().model_version == 1
+    assert (world.outcome().model_version, world.outcome().message) == (1, None)
 
 
 def test_without_an_index_nothing_is_sent() -> None:
@@ -114,6 +116,33 @@ def test_without_an_index_nothing_is_sent() -> None:
     assert not world.of(PublishModel), "an index without the model has no next number"
     world.index()
     assert [each.version for each in world.of(PublishModel)] == [1]
+
+
+def test_news_before_the_index_do_not_put_the_next_sending_off() -> None:
+    """A broker that forgot the model tells of tasks first, then the index comes (MODEL-037)."""
+    world = World(server_away=True)
+    world.open(k=1)
+    world.arrive("a")
+    world.disconnect()
+    world.connect()
+    world.task("a", TaskStatus.SUCCEEDED)
+    world.index()
+    assert len(world.of(PublishModel)) == 1
+    world.pass_time(2.0)
+    assert len(world.of(PublishModel)) == 2
+
+
+def test_what_should_have_been_sent_without_an_index_is_sent_with_the_next_one() -> None:
+    """However long the broker was away (MODEL-037)."""
+    world = World(server_away=True)
+    world.open(k=1)
+    world.arrive("a")
+    world.disconnect()
+    world.pass_time(20.0)
+    assert len(world.of(PublishModel)) == 1
+    world.connect()
+    world.index()
+    assert [each.version for each in world.of(PublishModel)] == [1, 1]
 
 
 def test_a_number_that_another_took_is_replaced_by_the_next() -> None:

@@ -69,7 +69,8 @@ def pursue(
     """Send a model if it has no number yet, lost it to another, or ``again`` is wished.
 
     Without an index of the present connection nothing is sent: the number is unknown. A
-    publication that was sent keeps a timer, so that it is sent again until it is listed.
+    publication that was sent keeps its timer, so that it is sent again until it is listed; one
+    whose time came without an index is sent again as soon as there is one.
 
     Args:
         publication: The model.
@@ -80,7 +81,10 @@ def pursue(
     """
     line = index.models.get(publication.name) if index else None
     if line is None:
-        return publication, (SetTimer(timer_key(publication.publish_id), at + LAST_RETRY_S),)
+        if publication.version is not None and not again:
+            return publication, ()
+        unsent = replace(publication, version=None)
+        return unsent, (SetTimer(timer_key(publication.publish_id), at + LAST_RETRY_S),)
     version = line.latest + 1
     while version in taken:
         version += 1
