@@ -14,11 +14,10 @@ from roost.cli.broker import BrokerPlan
 from roost.cli.options import DEFAULT_STATE
 from roost.cli.state import StateDir
 from roost.protocol.round.messages import DEFAULT_MODEL_NAME
-from roost.protocol.round.topics import MODEL, ROUND_START
+from roost.protocol.round.topics import MODEL, ROUND_COMPLETE, ROUND_START, ROUND_STATE
 
 __all__ = ["MLP_HYPERPARAMS", "first_steps", "own_name", "round_message", "state_option"]
 
-_EVERYTHING = ROUND_START.template.split("/")[0] + "/#"
 MLP_HYPERPARAMS: Mapping[str, object] = {
     "epochs": 3,
     "lr": 0.05,
@@ -81,8 +80,9 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object], state: StateDir) 
     text = shlex.quote(json.dumps(order, separators=(",", ":")))
     lines = [
         "",
-        "Watch everything that happens:",
-        f"  mosquitto_sub {to_broker} -v -t '{prefix}{_EVERYTHING}'",
+        "Watch how rounds go (updates and models are on other topics, in binary):",
+        f"  mosquitto_sub {to_broker} -v -t '{prefix}{ROUND_STATE.filter}' "
+        f"-t '{prefix}{ROUND_COMPLETE.filter}'",
         "",
         *(_RUN_ANOTHER if model is not None else _make_first(roost, max(1, len(proplets)), at)),
         f"  mosquitto_pub {to_broker} -q 1 -t {prefix}{ROUND_START.template} -m {text}",
