@@ -97,7 +97,7 @@ def test_failures_that_make_k_unreachable_end_the_round_after_two_seconds() -> N
     assert outcome.verdicts == {
         "a": "trap",
         "b": "expired",
-        "c": "missing: no task of it is known",
+        "c": "missing: no task of it is known, does the manager run?",
     }
 
 
@@ -212,7 +212,7 @@ def test_who_is_offline_is_told_while_it_is_and_at_the_end() -> None:
     assert world.outcome().verdicts == {
         "a": "missing: its task is running",
         "b": "missing: it is offline, its task is running",
-        "c": "missing: it is offline, no task of it is known",
+        "c": "missing: it is offline, no task of it is known, does the manager run?",
         "d": "accepted",
     }
     assert world.happen(PropletSeen(world.now, "b")) == [], "nobody waits for it any more"

@@ -147,6 +147,7 @@ def _timer_fired(case: Case, event: TimerFired) -> None:
             _fetch_base(case, round_.base)
         case "publish" if round_.status is RoundStatus.PUBLISHING:
             _pursue(case, again=True)
+            case.change(message="waits for the model server to list the model: does it run?")
 
 
 def _pursue(case: Case, *, again: bool) -> None:
@@ -307,7 +308,8 @@ def _enter_completed(case: Case) -> None:
     assert index is not None
     version = publishing.listed(publication, index)
     assert version is not None
-    case.change(version=version.version, model_topic=version.topic, ended_at=case.at)
+    listed = {"version": version.version, "model_topic": version.topic}
+    case.change(**listed, message=None, ended_at=case.at)
     case.emit(publishing.settled(publication), DropOutgoing(case.round.round_id))
 
 

@@ -45,7 +45,7 @@ def _absence(case: Case, who: str) -> str:
 
 def _task(task: TaskFact | None) -> str:
     if task is None:
-        return "no task of it is known"
+        return "no task of it is known, does the manager run?"
     if task.status is TaskStatus.SUCCEEDED:
         return "its task succeeded, but no update came"
     return f"its task is {task.status}"
