@@ -1,5 +1,6 @@
 """Settings, the state folder's lock, health and metrics, logs."""
 
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pydantic import Field
 from roost.chassis.errors import StateLocked
 from roost.chassis.health import HealthServer
 from roost.chassis.metrics import Metrics
-from roost.chassis.service import load_settings, lock_state
+from roost.chassis.service import is_disk_trouble, load_settings, lock_state
 from roost.chassis.settings import BrokerSettings, ServiceSettings
 
 
@@ -67,7 +68,7 @@ def test_a_setting_that_is_missing_is_named_and_described(
 
 
 def test_a_state_folder_has_one_user(tmp_path: Path) -> None:
-    """A second process is refused with the first one's pid; after its end it may."""
+    """A second process is refused with the first one's pid; after its end it may (WIRE-042)."""
     handle = lock_state(tmp_path / "state")
     code = (
         "from pathlib import Path; from roost.chassis.service import lock_state; "
@@ -123,3 +124,41 @@ def test_logs_are_json_lines_on_request() -> None:
     event = json.loads(line)
     assert (event["event"], event["task_id"]) == ("task.finished", "t-1")
     assert (event["level"], event["service"]) == ("info", "manager")
+
+
+@pytest.mark.parametrize(
+    ("error", "disk"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (FileNotFoundError(errno.ENOENT, "no such file"), False),
+    ],
+)
+def test_trouble_with_the_disk_is_told_apart(error: OSError, disk: bool) -> None:
+    """What is a bug keeps its traceback."""
+    assert is_disk_trouble(error) is disk
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+from roost.chassis.service import Wiring, serve
+from roost.chassis.settings import ServiceSettings
+
+core = SimpleNamespace(kinds={}, volatile=frozenset(), effects=())
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+settings = ServiceSettings(state_dir=Path(sys.argv[1]))
+sys.exit(serve("test", settings, lambda _: Wiring(core, lambda *_: None, [])))
+"""
+
+
+def test_a_full_disk_ends_a_service_in_words(tmp_path: Path) -> None:
+    """One line names the folder, what happened and what to do; no traceback (WIRE-034)."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    said = (ended.stdout + ended.stderr).decode()
+    assert ended.returncode == 1, said
+    assert f"cannot write to {tmp_path}" in said
+    assert "make room" in said
+    assert "Traceback" not in said

@@ -1,9 +1,12 @@
 """Puts a service together and runs it as one process until it is told to end."""
 
+import errno
 import fcntl
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -28,6 +31,8 @@ from roost.chassis.transfer import Fetcher
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 STORE_NAME: Final = "state.sqlite"
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_SQLITE_DISK_ERRORS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -151,6 +156,20 @@ def serve(
     except ChassisError as error:
         get_logger().error("service.refused", why=str(error))
         return EXIT_USAGE
+    except (sqlite3.OperationalError, OSError) as error:
+        if not is_disk_trouble(error):
+            raise
+        free = shutil.disk_usage(settings.state_dir).free // 1_000_000
+        why = f"cannot write to {settings.state_dir} ({error}; {free} MB are free): make room there"
+        get_logger().error("service.failed", why=why)
+        return EXIT_FAILED
+
+
+def is_disk_trouble(error: sqlite3.OperationalError | OSError) -> bool:
+    """Tell whether the disk did not take what was written: full, over quota, read-only, broken."""
+    if isinstance(error, OSError):
+        return error.errno in _DISK_ERRORS
+    return error.sqlite_errorcode & 0xFF in _SQLITE_DISK_ERRORS
 
 
 class _Process:

@@ -78,6 +78,7 @@ class Session:
         """
         self._prefix = settings.topic_prefix
         self._settings = settings
+        self._client_id = client_id
         self._clean = clean
         self._log = get_logger(client_id=client_id)
         self._lock = threading.Lock()
@@ -255,7 +256,7 @@ class Session:
         self,
         _client: paho.Client,
         _userdata: Any,
-        _flags: paho.DisconnectFlags,
+        flags: paho.DisconnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
@@ -264,12 +265,14 @@ class Session:
         self._subscriptions.closed()
         if reason.value == _TAKEN_OVER or (was_connected and self._is_evicted()):
             self.on_fatal(
-                "another process connected with this client id: is a second one running? "
-                "Give each its own id"
+                f"another process connected with this client id, '{self._client_id}': is a "
+                "second one running? Stop one of them, or give it an id of its own"
             )
         if was_connected:
             if reason.is_failure:
-                self._log.warning("broker.disconnected", reason=str(reason))
+                said = flags.is_disconnect_packet_from_server
+                why = str(reason) if said else "connection lost"
+                self._log.warning("broker.disconnected", reason=why)
             self.on_disconnected()
 
     def _is_evicted(self) -> bool:
