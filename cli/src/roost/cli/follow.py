@@ -141,8 +141,8 @@ def round_end(
             if not away and _needs_absent(state):
                 away = True
                 out.note(
-                    f"{_some(state.offline)} offline: {state.k_of_n} updates cannot be reached "
-                    "without; the round waits until its time is up"
+                    f"offline: {_some(state.offline)}; too few others are left for "
+                    f"{state.k_of_n} updates, so the round waits until its time is up"
                 )
             if accepted_only:
                 return state

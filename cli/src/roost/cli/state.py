@@ -26,7 +26,10 @@ from pathlib import Path
 
 from roost.cli.errors import UsageProblem
 
-__all__ = ["Instance", "StateDir"]
+__all__ = ["SERVICES", "Instance", "StateDir"]
+
+#: What `roost up` runs beside proplets, each in a folder of its name.
+SERVICES = ("manager", "model-server", "coordinator")
 
 #: 100 is as many as `roost up` runs.
 _NUMBERED = re.compile(r"proplet-([1-9][0-9]?|100)")
@@ -145,11 +148,15 @@ class StateDir:
 
     def running_pid(self) -> int | None:
         """The supervisor that runs on this folder now, or None."""
-        try:
-            with (self.root / "lock").open("r+") as lock:
-                return _lock_or_holder(lock.fileno())
-        except FileNotFoundError:
-            return None
+        return _holder(self.root)
+
+    def services_at_rest(self) -> list[str]:
+        """Those of the services of `roost up` that do not run now, or have not come so far."""
+        folders = {name: self.service(name) for name in SERVICES}
+        instance = self.read_instance()
+        for number in range(1, instance.proplets + 1 if instance else 1):
+            folders[f"proplet-{number}"] = self.proplet(f"proplet-{number}") / "state"
+        return [name for name, folder in folders.items() if _holder(folder) is None]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -177,6 +184,15 @@ class StateDir:
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"{os.getpid()}\n".encode())
             yield
+
+
+def _holder(folder: Path) -> int | None:
+    """The process that has locked a folder, or None."""
+    try:
+        with (folder / "lock").open("r+") as lock:
+            return _lock_or_holder(lock.fileno())
+    except FileNotFoundError:
+        return None
 
 
 def _lock_or_holder(fd: int) -> int | None:

@@ -150,6 +150,9 @@ def who_answers(call: Call) -> Iterator[Finding]:
     holder = holder_of(port) if host in ("127.0.0.1", "localhost") else None
     if holder is not None:
         yield Finding(f"port {port}", "ok", f"held by {holder}")
+    for name in call.state.services_at_rest() if pid is not None else ():
+        log = call.state.logs / f"{name}.log"
+        yield Finding(name, "problem", f"does not run; the last lines of {log} say why")
     try:
         with call.wire() as wire:
             yield Finding("broker", "ok", f"{url} answers and speaks MQTT 5")
