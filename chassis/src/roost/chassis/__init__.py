@@ -7,5 +7,6 @@ Error tree of this package::
     ├── FetchTimeout        a retained topic or a blob's chunk did not come in time
     ├── BlobCorrupt         a blob's bytes do not have its digest
     ├── StateLocked         another process uses the state folder
+    ├── StateDamaged        the state's file cannot be read
     └── StateNewer          the state was written by a newer Roost
 """

@@ -21,5 +21,9 @@ class StateLocked(ChassisError):  # noqa: N818 - names an outcome
     """Another process uses the state folder."""
 
 
+class StateDamaged(ChassisError):  # noqa: N818 - names an outcome
+    """The state folder's file cannot be read."""
+
+
 class StateNewer(ChassisError):  # noqa: N818 - names an outcome
     """The state folder was written by a newer Roost."""

@@ -7,15 +7,16 @@ with ``synchronous=FULL``: what was committed survives the loss of power.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from roost.chassis.core import Key
 from roost.chassis.effects import Publish
-from roost.chassis.errors import StateNewer
+from roost.chassis.errors import StateDamaged, StateNewer
 
 SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
@@ -52,17 +53,38 @@ class Store:
 
         Raises:
             StateNewer: a newer Roost wrote it.
+            StateDamaged: it cannot be read.
         """
+        self._path = path
         self._states = {kind: _adapter(type_) for kind, type_ in kinds.items()}
         self._effects = {type_.__name__: _adapter(type_) for type_ in effects}
-        self._db = self._connect(path)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._migrate(path)
+        with self._reading():
+            self._db = self._connect(path)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            self._migrate(path)
 
     @staticmethod
     def _connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say in words what is wrong with the file."""
+        try:
+            yield
+        except sqlite3.OperationalError:
+            raise  # the disk is full, or not there: that is not the file's fault
+        except (sqlite3.DatabaseError, ValidationError, KeyError, ValueError) as error:
+            why = str(error).splitlines()[0][:200]
+            raise StateDamaged(
+                f"{self._path} cannot be read ({why}): put a copy of the state folder in its "
+                "place; or, to begin anew without all that this service remembers, move "
+                f"{self._path.name}* away"
+            ) from error
 
     def _migrate(self, path: Path) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -96,11 +118,16 @@ class Store:
         self._db.execute("ROLLBACK" if kind else "COMMIT")
 
     def load_states(self) -> Iterator[tuple[Key, Any]]:
-        """Yield every entity, oldest first."""
-        rows = self._db.execute("SELECT kind, id, body FROM entities ORDER BY rowid").fetchall()
-        for kind, id_, body in rows:
-            if kind in self._states:
-                yield (kind, id_), self._states[kind].validate_json(body)
+        """Yield every entity, oldest first.
+
+        Raises:
+            StateDamaged: one cannot be read.
+        """
+        with self._reading():
+            rows = self._db.execute("SELECT kind, id, body FROM entities ORDER BY rowid").fetchall()
+            for kind, id_, body in rows:
+                if kind in self._states:
+                    yield (kind, id_), self._states[kind].validate_json(body)
 
     def put(self, key: Key, state: Any | None) -> None:
         """Write or, with None, delete one entity."""
@@ -126,11 +153,17 @@ class Store:
         return cursor.lastrowid
 
     def outbox(self) -> list[OutboxEntry]:
-        """Return what was committed and is not done, oldest first."""
-        rows = self._db.execute("SELECT id, kind, body, payload FROM outbox ORDER BY id")
-        return [
-            OutboxEntry(id_, self._effect(kind, body, payload)) for id_, kind, body, payload in rows
-        ]
+        """Return what was committed and is not done, oldest first.
+
+        Raises:
+            StateDamaged: an entry cannot be read, or is of a kind that this service does not know.
+        """
+        with self._reading():
+            rows = self._db.execute("SELECT id, kind, body, payload FROM outbox ORDER BY id")
+            return [
+                OutboxEntry(id_, self._effect(kind, body, payload))
+                for id_, kind, body, payload in rows
+            ]
 
     def _effect(self, kind: str, body: bytes, payload: bytes) -> Any:
         if kind == _PUBLISH:
