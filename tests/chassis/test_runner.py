@@ -408,7 +408,7 @@ def test_volatile_states_are_not_stored(house: House) -> None:
 
 
 def test_a_newer_state_is_refused(tmp_path: Path) -> None:
-    """A state written by a newer Roost is left alone, with the cure in the message."""
+    """A state written by a newer Roost is left alone, with the cure in the message (WIRE-041)."""
     store = Store(tmp_path / "s", {}, ())
     store._db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     store.close()
