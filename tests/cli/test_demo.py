@@ -241,6 +241,7 @@ def test_what_follows_names_the_state_folder(
         text = "\n".join(first_steps(plan, found, StateDir.at(folder)))
         assert f"round start{option}\n" in text
         assert f"data digits --proplets 1{option}\n" in text
+        assert "-v -t 'fl/rounds/+/state' -t 'fl/rounds/+/complete'\n" in text
 
 
 def test_a_taken_port_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

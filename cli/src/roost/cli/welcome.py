@@ -77,12 +77,12 @@ def first_steps(plan: BrokerPlan, found: Mapping[str, object], state: StateDir) 
     order = round_message(
         str(found["round_id"]), str(model or first), str(found["image"]), proplets
     )
+    watched = " ".join(f"-t '{prefix}{row.filter}'" for row in (ROUND_STATE, ROUND_COMPLETE))
     text = shlex.quote(json.dumps(order, separators=(",", ":")))
     lines = [
         "",
         "Watch how rounds go (updates and models are on other topics, in binary):",
-        f"  mosquitto_sub {to_broker} -v -t '{prefix}{ROUND_STATE.filter}' "
-        f"-t '{prefix}{ROUND_COMPLETE.filter}'",
+        f"  mosquitto_sub {to_broker} -v {watched}",
         "",
         *(_RUN_ANOTHER if model is not None else _make_first(roost, max(1, len(proplets)), at)),
         f"  mosquitto_pub {to_broker} -q 1 -t {prefix}{ROUND_START.template} -m {text}",
