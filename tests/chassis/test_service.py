@@ -14,8 +14,9 @@ from pydantic import Field
 from roost.chassis.errors import StateLocked
 from roost.chassis.health import HealthServer
 from roost.chassis.metrics import Metrics
-from roost.chassis.service import is_disk_trouble, load_settings, lock_state
+from roost.chassis.service import load_settings, lock_state
 from roost.chassis.settings import BrokerSettings, ServiceSettings
+from roost.chassis.trouble import passes
 
 
 def test_broker_urls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +137,7 @@ def test_logs_are_json_lines_on_request() -> None:
 )
 def test_trouble_with_the_disk_is_told_apart(error: OSError, disk: bool) -> None:
     """What is a bug keeps its traceback."""
-    assert is_disk_trouble(error) is disk
+    assert passes(error) is disk
 
 
 FULL_DISK = """

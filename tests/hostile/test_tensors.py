@@ -7,11 +7,13 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+from roost.manager.core.jsontext import read_object
 from roost.protocol.round.label import read_label
-from roost.protocol.round.messages import Rollback
+from roost.protocol.round.messages import Rollback, RoundStart
 from roost.protocol.round.model import ModelForm, digest, parse_model
 from roost.protocol.round.tensorfile import MAX_DIMENSIONS, MAX_NAME, read_layout
 from roost.protocol.round.update import parse_update
+from roost.protocol.task.messages import Report, TaskRequest
 from roost.wire.refusal import Refused
 
 from .shapes import entry, raw, update_map
@@ -118,18 +120,18 @@ def test_what_a_json_model_says_beside_its_tensors_can_be_written_again(
     ],
 )
 def test_json_of_many_small_parts_is_refused_unread(payload: bytes) -> None:
-    """It would take thirty times its size in memory (WIRE-044)."""
+    """It would take thirty times its size in memory (WIRE-064)."""
     assert refusal(payload) == "bad_model"
 
 
 def test_what_cannot_be_shown_is_not_shown() -> None:
-    """The repr of a deep object would end in a RecursionError (WIRE-044)."""
+    """The repr of a deep object would end in a RecursionError (WIRE-064)."""
     deep: bytes = b'{"x":' * 300 + b"1" + b"}" * 300
     assert refusal(b'{"w":%s}' % deep) == "bad_model"
 
 
 def test_announced_lengths_take_no_memory() -> None:
-    """MessagePack says how many items follow; none do (WIRE-044)."""
+    """MessagePack says how many items follow; none do (WIRE-064)."""
     for kind in (b"\xdd", b"\xdf"):
         packed = (kind + (2**31).to_bytes(4, "big")) * 1000
         with pytest.raises(Refused, match="bad_update"):
@@ -174,7 +176,7 @@ def test_versions_have_nine_digits_at_most(field: str) -> None:
 
 
 def test_a_refusal_quotes_little() -> None:
-    """A name of megabytes was kept, logged and published with every state (WIRE-040)."""
+    """A name of megabytes was kept, logged and published with every state (WIRE-060)."""
     with pytest.raises(Refused) as caught:
         read_layout(raw({"n" * 4_000_000: {}}))
     assert len(str(caught.value)) < 2000
@@ -182,3 +184,19 @@ def test_a_refusal_quotes_little() -> None:
         detail = Refused(caught.value.refusal, text).detail
         assert len(detail) == 1000
         assert detail.encode().decode() == detail
+
+
+def test_half_a_character_is_no_text() -> None:
+    """Wherever it stands: nothing that holds it can be stored or published again (WIRE-065)."""
+    half = b'"\\ud800"'
+    for read, payload in (
+        (Report.decode, b'{"attempt":1,"boot_id":"b","status":"running","progress":{"x":%s}}'),
+        (Report.decode, b'{"attempt":1,"boot_id":"b","status":"running","message":%s}'),
+        (TaskRequest.decode, b'{"task_id":"t","image":"file:x","env":{"A":%s}}'),
+        (RoundStart.decode, b'{"round_id":"r","hyperparams":{"x":%s}}'),
+        (read_object, b'{"x":[%s]}'),
+        (parse_update, b'{"round_id":%s,"update":{"w":[1]}}'),
+        (parse_model, b'{"w":[1],"architecture":%s}'),
+    ):
+        with pytest.raises(Refused):
+            read(payload % half)

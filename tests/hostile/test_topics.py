@@ -25,7 +25,7 @@ SENDABLE = ["a", "a/b", "/", "$SYS/x", "ä/ö", "a b", "\U0001f426", "/" * (MAX_
 
 @pytest.mark.parametrize("topic", UNSENDABLE)
 def test_topics_that_cost_the_connection_are_refused(topic: str) -> None:
-    """As an input, an output, the topic of a launch (WIRE-042)."""
+    """As an input, an output, the topic of a launch (WIRE-062)."""
     assert topic_problem(topic) is not None
     for make in (
         lambda: TaskInput(name="in", topic=topic),
@@ -38,13 +38,13 @@ def test_topics_that_cost_the_connection_are_refused(topic: str) -> None:
 
 @pytest.mark.parametrize("topic", ["\ud800", "", "ä" * 2049])
 def test_what_is_no_text_or_too_long_is_no_topic(topic: str) -> None:
-    """Half a character cannot be sent, and brokers bound a topic's length (WIRE-042)."""
+    """Half a character cannot be sent, and brokers bound a topic's length (WIRE-062)."""
     assert topic_problem(topic) is not None
 
 
 @pytest.mark.parametrize("topic", SENDABLE)
 def test_other_topics_are_taken(topic: str) -> None:
-    """Whatever MQTT allows (WIRE-042)."""
+    """Whatever MQTT allows (WIRE-062)."""
     assert topic_problem(topic) is None
     assert TaskInput(name="in", topic=topic).topic == topic
 
@@ -83,7 +83,7 @@ class Probe:
 def test_the_broker_agrees(broker: Any) -> None:
     """What this side lets through costs no connection at mosquitto, what it refuses does.
 
-    Without NUL, which paho refuses; and mosquitto's own limit is 200 levels. (WIRE-042)
+    Without NUL, which paho refuses; and mosquitto's own limit is 200 levels. (WIRE-062)
     """
     for topic in SENDABLE:
         with Probe(broker.port) as probe:
@@ -96,7 +96,7 @@ def test_the_broker_agrees(broker: Any) -> None:
 
 @pytest.mark.parametrize("length", [201, 1000, 60_000])
 def test_an_id_that_is_too_long_is_none(length: int) -> None:
-    """It became the name of a file, and a topic in turn (WIRE-043)."""
+    """It became the name of a file, and a topic in turn (WIRE-063)."""
     long = ":".join(["a" * 60] * (length // 61 + 1))[:length].rstrip(":")
     assert ROUND_UPDATE.match(f"fl/rounds/{long}/updates/p") is None or len(long) <= 200
     assert STATE.match(f"tasks/{long}/state") is None or len(long) <= 200
@@ -106,7 +106,7 @@ def test_an_id_that_is_too_long_is_none(length: int) -> None:
 
 
 def test_the_longest_id_is_one() -> None:
-    """At 200 characters (WIRE-043, WIRE-002)."""
+    """At 200 characters (WIRE-063, WIRE-002)."""
     longest = ":".join(["a" * 49] * 4) + "a"
     assert len(longest) == 200
     assert STATE.match(STATE.format(task_id=longest)) == {"task_id": longest}
@@ -114,7 +114,7 @@ def test_the_longest_id_is_one() -> None:
 
 @pytest.mark.parametrize("number", [MAX_WHOLE + 1, 2**63, 2**64, 10**400])
 def test_numbers_that_not_every_reader_holds_are_refused(number: int) -> None:
-    """They would be other numbers elsewhere (WIRE-041)."""
+    """They would be other numbers elsewhere (WIRE-061)."""
     for field in ("attempt", "exit_code"):
         numbers = {"attempt": 1, "exit_code": 1, field: number}
         text = ",".join(f'"{name}":{value}' for name, value in numbers.items())

@@ -2,13 +2,16 @@
 
 import socket
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from roost.chassis.settings import BrokerSettings
+
+RECEIVE_MAXIMUM: Final = 128
+"""So many messages may be on their way to this side unacknowledged; the broker keeps the rest."""
 
 
 def make_client(
@@ -53,6 +56,7 @@ def session_expiry(seconds: int) -> Properties:
     """Return the properties of a CONNECT whose session outlives the connection by this much."""
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = seconds
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return properties
 
 

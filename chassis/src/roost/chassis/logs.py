@@ -1,5 +1,6 @@
 """Logs: structlog events named ``noun.verb_past``, for people or as JSON lines."""
 
+import contextlib
 import logging
 import sys
 from typing import Any, Final
@@ -49,7 +50,8 @@ class _StandardError:
     """Writes lines to whatever standard error is now; it may be replaced while loggers live."""
 
     def msg(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where logs go
+        with contextlib.suppress(OSError):  # a log on a full disk ends nobody
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where logs go
 
     debug = info = warning = error = critical = exception = msg
 

@@ -7,10 +7,12 @@ commit the broker sends the messages again, after it the outbox holds what is le
 """
 
 import queue
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from roost.chassis.core import Connected, Core, Decision, Disconnected, Started, TimerFired
+from roost.chassis.doing import Doing, Performer
 from roost.chassis.effects import ClearTimer, Note, Publish, SetTimer, note
 from roost.chassis.lanes import Lanes, LanesPort
 from roost.chassis.logs import get_logger
@@ -20,21 +22,21 @@ from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.chassis.states import States
 from roost.chassis.store import Store
+from roost.chassis.trouble import RETRY_S, Trouble, passes
 from roost.chassis.turn import Happened, Inbox, Message, Performed, Stop, Turn
 from roost.wire.refusal import Refused
 
 GROUP: Final = 64
 _LONGEST_WAIT_S: Final = 1.0
 _IDLE_WAIT_S: Final = 0.2
-_PERFORM_TRIES: Final = 5
 _EFFECT_WORKERS: Final = 8
 _TOLD_CHARS: Final = 100_000
+MAX_WAITING: Final = 10_000
+"""So many events may wait before messages that were sent with QoS 0 are dropped."""
 
 Clock: TypeAlias = Callable[[], float]
 Decode: TypeAlias = Callable[[Received, float], Any]
 """Turns a message and its time into an event, or None for none; raises Refused."""
-Performer: TypeAlias = Callable[[Any], Iterable[Any] | None]
-"""Carries one service effect out and returns the events that come of it."""
 
 
 class Runner:
@@ -75,14 +77,19 @@ class Runner:
             lanes: Where service effects are carried out; by default on ``workers`` threads.
         """
         self._core, self._store, self._session = core, store, session
-        self._decode, self._performers = decode, performers
-        self._clock, self._metrics, self._pause = clock, metrics, pause
+        self._decode, self._clock = decode, clock
+        self._metrics, self._pause = metrics, pause
         self._log = get_logger()
         self._queue: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._states = States()
         self._timers: dict[str, float] = {}
         self._done: list[int] = []
+        self._held: list[Any] = []
+        self._unwritten: Turn | None = None
+        self._trouble = Trouble(store.folder)
+        self._asked_to_end = False
         self._lanes: LanesPort = Lanes(workers) if lanes is None else lanes
+        self._doing = Doing(performers, self._lanes, self._queue.put, pause, self._trouble)
         self._stopping = False
         session.on_connected = lambda generation: self.post(Connected(clock(), generation))
         session.on_disconnected = lambda: self.post(Disconnected(clock()))
@@ -105,6 +112,8 @@ class Runner:
 
     def stop(self) -> None:
         """Let ``run`` end after the turn it is in, from any thread."""
+        self._asked_to_end = True
+        self._doing.end()
         self._queue.put(Stop())
 
     @property
@@ -112,19 +121,41 @@ class Runner:
         """Number of events that wait for their turn."""
         return self._queue.qsize()
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps this service from writing its state now, or None."""
+        return self._trouble.text
+
     def _receive(self, received: Received, token: Token) -> None:
+        # The broker holds back what was sent with QoS 1 while some of it is not acknowledged.
+        # QoS 0 has no such end: a flood of it would fill the memory.
+        if token.qos == 0 and self._queue.qsize() >= MAX_WAITING:
+            self._metrics.messages.labels("dropped").inc()
+            return
         self._queue.put(Message(received, token))
 
     def run(self) -> None:
         """Load what is there, do what is left, then take turns until ``stop``.
 
+        While the disk is full, nothing is taken in and nothing acknowledged.
+
         Raises:
-            Exception: the store could not be written; the process must end and start again.
+            Exception: the store could not be written, and not because of a trouble that passes;
+                the process must end and start again.
         """
         self.begin()
         while not self._stopping:
+            if self._stuck:
+                if self._asked_to_end:
+                    break
+                self._pause(RETRY_S)
             self.step(self.patience_s)
         self.end()
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether something waits for the disk."""
+        return self._unwritten is not None or bool(self._held)
 
     def begin(self) -> None:
         """Load what is there, do what an earlier process left, and take the turn of the start.
@@ -151,14 +182,12 @@ class Runner:
         Raises:
             Exception: as ``run``.
         """
+        if self._unwritten is not None:
+            return self._finish(self._unwritten)
         items = self._take(wait_s)
         if items or self._timer_due():
-            self._turn(items)
-        elif self._done:
-            self._flush_done()
-        else:
-            return False
-        return True
+            return self._turn(items)
+        return bool(self._done) and self._flush_done()
 
     def end(self) -> None:
         """Write down what was done; what was not is in the journal."""
@@ -173,12 +202,17 @@ class Runner:
     @property
     def patience_s(self) -> float:
         """Seconds until the next step is due although nothing comes."""
+        if self._stuck:
+            return RETRY_S
         longest = _IDLE_WAIT_S if self._done else _LONGEST_WAIT_S
         due = self.due_at
         return longest if due is None else min(longest, max(0.0, due - self._clock()))
 
     def _take(self, wait_s: float) -> list[Any]:
         """Wait for items; return at most a group."""
+        if self._held:
+            items, self._held = self._held, []
+            return items
         try:
             items = [self._queue.get(timeout=wait_s)]
         except queue.Empty:
@@ -194,24 +228,45 @@ class Runner:
         due = self.due_at
         return due is not None and due <= self._clock()
 
-    def _turn(self, items: Sequence[Any]) -> None:
+    def _turn(self, items: Sequence[Any]) -> bool:
         turn = Turn()
-        for item in items:
-            self._take_in(item, turn)
+        for index, item in enumerate(items):
+            try:
+                self._take_in(item, turn)
+            except OSError as error:
+                # Only decoding raises it, when a payload could not be kept. It waits its turn.
+                self._trouble.met(error)
+                self._held = list(items[index:])
+                break
         self._fire_timers(turn)
-        entries = self._commit(turn)
+        return self._finish(turn)
+
+    def _finish(self, turn: Turn) -> bool:
+        """Commit, acknowledge, carry out; or keep the turn for later while the disk is full."""
+        try:
+            entries = self._commit(turn)
+        except (OSError, sqlite3.Error) as error:
+            if not passes(error):
+                raise
+            self._trouble.met(error)
+            self._unwritten = turn
+            return False
+        self._unwritten = None
+        if turn.durable and not self._held:
+            self._trouble.over()
         for token in turn.tokens:
             self._session.ack(token)
         if turn.republish:
             self._republish()
         self._perform(entries)
         self._metrics.queue.set(self._queue.qsize())
+        return True
 
     def _take_in(self, item: Any, turn: Turn) -> None:
         match item:
             case Message(received, token):
-                turn.tokens.append(token)
                 event = self._decoded(received)
+                turn.tokens.append(token)
                 if event is not None:
                     self._handle(event, turn)
             case Happened(event):
@@ -239,7 +294,9 @@ class Runner:
                 note("message.refused", "warning", reason, topic=received.topic, why=str(error))
             )
             return None
-        except Exception:  # noqa: BLE001 - whatever a payload provokes, the service goes on
+        except Exception as error:
+            if isinstance(error, OSError) and passes(error):
+                raise
             self._metrics.messages.labels("failed").inc()
             self._log.exception("message.set_aside", topic=received.topic)
             return None
@@ -299,7 +356,7 @@ class Runner:
                 store.set_aside(*aside)
             entries = [(self._journal(store, effect, now), effect) for effect in turn.effects]
             store.mark_done(self._done)
-            self._done.clear()
+        self._done.clear()
         return entries
 
     @staticmethod
@@ -312,10 +369,18 @@ class Runner:
             store.keep_retained(effect, now)
         return store.add_to_outbox(effect)
 
-    def _flush_done(self) -> None:
-        with self._store as store:
-            store.mark_done(self._done)
+    def _flush_done(self) -> bool:
+        """Write down what was done; on a full disk it is done again after a restart."""
+        try:
+            with self._store as store:
+                store.mark_done(self._done)
+        except sqlite3.Error as error:
+            if not passes(error):
+                raise
+            self._trouble.met(error)
+            return False
         self._done.clear()
+        return True
 
     def _republish(self) -> None:
         """Publish this owner's retained topics again: a broker may have forgotten them."""
@@ -329,25 +394,10 @@ class Runner:
                     effect, None if entry is None else self._published(entry, effect)
                 )
             elif entry is not None:
-                self._lanes.submit(effect.lane, self._job(entry, effect))
+                self._doing.submit(entry, effect)
 
     def _published(self, entry: int, effect: Publish) -> Callable[[str | None], None]:
         return lambda problem: self._queue.put(Performed(entry, (), problem, effect))
-
-    def _job(self, entry: int, effect: Any) -> Callable[[], None]:
-        return lambda: self._queue.put(self._perform_one(entry, effect))
-
-    def _perform_one(self, entry: int, effect: Any) -> Performed:
-        performer = self._performers[type(effect)]
-        problem = ""
-        for attempt in range(_PERFORM_TRIES):
-            try:
-                return Performed(entry, tuple(performer(effect) or ()))
-            except Exception as error:  # noqa: BLE001 - tried again, then reported
-                problem = f"{type(effect).__name__}: {error!r}"
-                self._log.warning("effect.raised", problem=problem, attempt=attempt)
-                self._pause(2.0**attempt / 2)
-        return Performed(entry, (), problem, effect)
 
     def _note(self, note_: Note) -> None:
         self._metrics.events.labels(note_.event, note_.reason or "").inc()

@@ -1,10 +1,8 @@
 """Puts a service together and runs it as one process until it is told to end."""
 
-import errno
 import fcntl
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import sys
@@ -17,22 +15,22 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from roost.chassis.core import Core
+from roost.chassis.doing import Performer
 from roost.chassis.effects import Publish
 from roost.chassis.errors import ChassisError, StateLocked
 from roost.chassis.health import HealthServer
 from roost.chassis.logs import configure, get_logger
 from roost.chassis.metrics import Metrics
-from roost.chassis.runner import Clock, Decode, Performer, Runner
+from roost.chassis.runner import Clock, Decode, Runner
 from roost.chassis.session import Session
 from roost.chassis.settings import ServiceSettings
 from roost.chassis.store import Store
 from roost.chassis.transfer import Fetcher
+from roost.chassis.trouble import in_words, passes
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 STORE_NAME: Final = "state.sqlite"
-_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_SQLITE_DISK_ERRORS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -157,19 +155,10 @@ def serve(
         get_logger().error("service.refused", why=str(error))
         return EXIT_USAGE
     except (sqlite3.OperationalError, OSError) as error:
-        if not is_disk_trouble(error):
+        if not passes(error):
             raise
-        free = shutil.disk_usage(settings.state_dir).free // 1_000_000
-        why = f"cannot write to {settings.state_dir} ({error}; {free} MB are free): make room there"
-        get_logger().error("service.failed", why=why)
+        get_logger().error("service.failed", why=in_words(settings.state_dir, error))
         return EXIT_FAILED
-
-
-def is_disk_trouble(error: sqlite3.OperationalError | OSError) -> bool:
-    """Tell whether the disk did not take what was written: full, over quota, read-only, broken."""
-    if isinstance(error, OSError):
-        return error.errno in _DISK_ERRORS
-    return error.sqlite_errorcode & 0xFF in _SQLITE_DISK_ERRORS
 
 
 class _Process:
@@ -262,6 +251,11 @@ class _Process:
         signal.signal(signal.SIGTERM, handle)
         signal.signal(signal.SIGINT, handle)
 
+    def _problem(self) -> str | None:
+        if self._session.connected:
+            return self._require_runner().trouble
+        return "not connected to the broker"
+
     def _start_health(self) -> HealthServer | None:
         if not self._settings.http_port:
             return None
@@ -269,7 +263,7 @@ class _Process:
             self._settings.http_host,
             self._settings.http_port,
             self._metrics.registry,
-            lambda: None if self._session.connected else "not connected to the broker",
+            self._problem,
         )
         server.start()
         return server

@@ -4,6 +4,7 @@ Everything that one turn of the runner changes is committed in one transaction. 
 with ``synchronous=FULL``: what was committed survives the loss of power.
 """
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +45,11 @@ class OutboxEntry:
 
 
 class Store:
-    """One service's durable state. Used by one thread at a time."""
+    """One service's durable state. Used by one thread at a time.
+
+    Attributes:
+        folder: Where its file lies.
+    """
 
     def __init__(
         self, path: Path, kinds: Mapping[str, type[Any]], effects: Iterable[type[Any]]
@@ -56,6 +61,7 @@ class Store:
             StateDamaged: it cannot be read.
         """
         self._path = path
+        self.folder = path.parent
         self._states = {kind: _adapter(type_) for kind, type_ in kinds.items()}
         self._effects = {type_.__name__: _adapter(type_) for type_ in effects}
         with self._reading():
@@ -114,8 +120,13 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Commit, or roll back when something was raised."""
-        self._db.execute("ROLLBACK" if kind else "COMMIT")
+        """Commit, or roll back when something was raised, the commit itself included."""
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # SQLite itself ends some of those that fail
+                self._db.execute("ROLLBACK")
 
     def load_states(self) -> Iterator[tuple[Key, Any]]:
         """Yield every entity, oldest first.
@@ -200,8 +211,13 @@ class Store:
 
     def retained(self, at: float) -> list[Publish]:
         """Return the retained topics that have not expired, in the order of their publishing."""
-        self._db.execute("DELETE FROM retained WHERE expires_at <= ?", (at,))
-        rows = self._db.execute("SELECT body, payload, expires_at FROM retained ORDER BY rowid")
+        with contextlib.suppress(sqlite3.OperationalError):  # a full disk keeps them for a while
+            self._db.execute("DELETE FROM retained WHERE expires_at <= ?", (at,))
+        rows = self._db.execute(
+            "SELECT body, payload, expires_at FROM retained "
+            "WHERE expires_at IS NULL OR expires_at > ? ORDER BY rowid",
+            (at,),
+        )
         return [
             _publish(body, payload, None if expires_at is None else expires_at - at)
             for body, payload, expires_at in rows

@@ -45,8 +45,8 @@ from roost.protocol.task.messages import FailureReason, Presence, PresenceStatus
 from roost.protocol.task.topics import PRESENCE
 from roost.protocol.task.topics import STATE as TASK_STATE
 from roost.wire.blob import MANIFEST_CONTENT_TYPE, Manifest
-from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN
-from roost.wire.refusal import RETAINED_ORDER, Refused
+from roost.wire.ids import DERIVED_SEPARATOR, ID_PATTERN, MAX_DERIVED_LENGTH
+from roost.wire.refusal import MALFORMED, RETAINED_ORDER, Refused
 
 # The index comes before orders, so that a start after a connect finds it.
 SUBSCRIPTIONS: Final = (
@@ -94,16 +94,17 @@ class Decode:
         if decoder is not None:
             return decoder(received, at)
         if (ids := TASK_STATE.match(received.topic)) is not None:
-            return _task_state(received, at)
+            return _task_state(received, at, ids["task_id"])
         if (ids := PRESENCE.match(received.topic)) is not None:
             return _presence(received, at, ids["proplet_id"])
         return _order(_experiment_stop)(received, at)
 
     def _update(self, received: Received, at: float) -> Any:
-        source = received.property(SOURCE_TOPIC) or ""
-        ids = ROUND_UPDATE.match(source)
+        sources = [value for name, value in received.properties if name == SOURCE_TOPIC]
+        # The manager removes all that came and adds one. Where there are more, it was not he.
+        ids = ROUND_UPDATE.match(sources[0]) if len(sources) == 1 else None
         if ids is None:
-            detail = f"an update with the source topic {source!r:.200}"
+            detail = f"an update with the source topics {sources[:3]!r:.200}"
             return OrderRefused(at, BAD_SOURCE, detail)
         round_id, sender = ids["round_id"], ids["proplet_id"]
         try:
@@ -157,7 +158,7 @@ def _readable_id(payload: bytes) -> str | None:
         text = content.get("round_id") if isinstance(content, dict) else None
         said = text if isinstance(text, str) else ""
         found = _ROUND_ID.fullmatch(f'"round_id":"{said}"'.encode())
-    return found[1].decode() if found else None
+    return found[1].decode() if found and len(found[1]) <= MAX_DERIVED_LENGTH else None
 
 
 def _rollback(received: Received, at: float) -> RollbackOrdered:
@@ -193,11 +194,14 @@ def _presence(received: Received, at: float, proplet_id: str) -> PropletSeen | N
     return PropletSeen(at, proplet_id, offline=offline)
 
 
-def _task_state(received: Received, at: float) -> TaskChanged | None:
+def _task_state(received: Received, at: float, task_id: str) -> TaskChanged | None:
     """Take a state in if a start launched the task; the launch's key is the round's id."""
     if ROUND_START.template.encode() not in received.payload:
         return None
     state = TaskState.decode(received.payload)
+    if state.task_id != task_id:
+        text = f"the state of task '{state.task_id}' came on {received.topic}"
+        raise Refused(MALFORMED, text)
     launch = state.launch
     if launch is None or launch.topic != ROUND_START.template:
         return None

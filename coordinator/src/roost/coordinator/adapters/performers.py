@@ -10,6 +10,7 @@ from roost.chassis.errors import ChassisError
 from roost.chassis.logs import get_logger
 from roost.chassis.ports import SessionPort
 from roost.chassis.transfer import send_all
+from roost.chassis.trouble import passes
 from roost.coordinator.adapters.models import Models
 from roost.coordinator.adapters.spool import Spool
 from roost.coordinator.core.effects import (
@@ -110,6 +111,8 @@ class Performers:
         except Refused as error:
             return [AverageFailed(self._clock(), effect.round_id, error.refusal, error.detail)]
         except (ChassisError, OSError, ValueError) as error:
+            if passes(error):
+                raise  # a full disk fails no round: the runner tries again
             return [AverageFailed(self._clock(), effect.round_id, AVERAGE_FAILED, str(error))]
         return [Averaged(self._clock(), effect.round_id, digest)]
 

@@ -19,13 +19,14 @@ from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
 from roost.protocol.round.update import parse_update
 
 _TENSORS_SHOWN: Final = 6
+_NAME_SHOWN: Final = 60
 _WORKING: Final = ".working"
 
 
 def summary(layout: Layout) -> str:
     """Name a file's tensors for people, such as ``b <f4(), w <f4(784,10)``."""
     shown = [
-        f"{entry.name} {entry.dtype[1:]}({','.join(map(str, entry.shape))})"
+        f"{entry.name[:_NAME_SHOWN]} {entry.dtype[1:]}({','.join(map(str, entry.shape))})"
         for entry in layout.entries[:_TENSORS_SHOWN]
     ]
     hidden = len(layout.entries) - len(shown)
@@ -36,11 +37,16 @@ def write_durably(path: Path, content: bytes) -> None:
     """Write a file that is whole or absent, and on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        # A full disk: it is tried again, and halves of files would not make room.
+        temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

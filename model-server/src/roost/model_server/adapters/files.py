@@ -48,8 +48,12 @@ class Files:
             Refused: it is no usable model.
         """
         path = self.temporary()
-        with path.open("wb") as file:
-            file.write(payload)
+        try:
+            with path.open("wb") as file:
+                file.write(payload)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return self.read(path, at)
 
     def read(self, path: Path, at: float) -> Submitted:
@@ -66,7 +70,7 @@ class Files:
             sync(path)
             # Its name, too: the store will soon rely on it.
             sync(self._incoming)
-        except Refused:
+        except (Refused, OSError):
             path.unlink()
             raise
         return Submitted(at, path.name, label, found, sha256, size, form.value)

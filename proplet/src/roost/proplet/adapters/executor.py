@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from roost.chassis.errors import ChassisError
 from roost.chassis.logs import get_logger
+from roost.chassis.trouble import in_words, passes
 from roost.proplet.adapters.folders import AttemptFolder, TaskFolders
 from roost.proplet.adapters.images import Image, ImageStore
 from roost.proplet.adapters.mounts import choose
@@ -104,6 +105,8 @@ class Executor:
             return Outcome(error.reason, str(error))
         except Exception as error:  # noqa: BLE001 - the task fails by name, the proplet goes on
             get_logger().exception("task.broke", task=effect.task_id, attempt=effect.attempt)
+            if passes(error):
+                return Outcome(FailureReason.INTERNAL, in_words(self.folders.root, error))
             return Outcome(FailureReason.INTERNAL, f"this proplet failed: {error!r:.300}")
 
     def _run(self, effect: Execute, stopper: Stopper) -> Outcome | None:

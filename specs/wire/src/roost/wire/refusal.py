@@ -46,7 +46,7 @@ def presentable(text: str) -> str:
     """Shorten a text that quotes a stranger's payload, and make it valid Unicode.
 
     Details are logged, stored and published on retained topics: names of megabytes, or half of a
-    surrogate pair, must not get there (rule WIRE-040).
+    surrogate pair, must not get there (rule WIRE-060).
     """
     if len(text) > MAX_DETAIL:
         text = text[: MAX_DETAIL - 1] + "…"
