@@ -22,6 +22,7 @@ from roost.chassis.received import Received
 from roost.chassis.session import Token
 from roost.chassis.states import States
 from roost.chassis.store import Store
+from roost.chassis.timers import Timers
 from roost.chassis.trouble import RETRY_S, Trouble, passes
 from roost.chassis.turn import Happened, Inbox, Message, Performed, Stop, Turn
 from roost.wire.refusal import Refused
@@ -82,7 +83,7 @@ class Runner:
         self._log = get_logger()
         self._queue: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._states = States()
-        self._timers: dict[str, float] = {}
+        self._timers = Timers({})
         self._done: list[int] = []
         self._held: list[Any] = []
         self._unwritten: Turn | None = None
@@ -165,7 +166,7 @@ class Runner:
         """
         for key, state in self._store.load_states():
             self._states.put(key, state)
-        self._timers = self._store.timers()
+        self._timers = Timers(self._store.timers())
         # First: what the turn of the start publishes is newer than what was left.
         self._perform([(entry.id, entry.effect) for entry in self._store.outbox()])
         self._turn([Happened(Started(self._clock()))])
@@ -197,7 +198,7 @@ class Runner:
     @property
     def due_at(self) -> float | None:
         """When the next timer is due, on this service's clock."""
-        return min(self._timers.values(), default=None)
+        return self._timers.due_at
 
     @property
     def patience_s(self) -> float:
@@ -322,10 +323,10 @@ class Runner:
         for effect in decision.effects:
             match effect:
                 case SetTimer(key=timer, at=at):
-                    self._timers[timer] = at
+                    self._timers.set(timer, at)
                     turn.timers[timer] = at
                 case ClearTimer(key=timer):
-                    if self._timers.pop(timer, None) is not None:
+                    if self._timers.clear(timer):
                         turn.timers[timer] = None
                 case Note():
                     self._note(effect)
@@ -334,11 +335,9 @@ class Runner:
 
     def _fire_timers(self, turn: Turn) -> None:
         now = self._clock()
-        due = sorted((at, key) for key, at in self._timers.items() if at <= now)
-        for at, key in due:
-            if self._timers.get(key) != at:
+        for at, key in self._timers.due(now):
+            if not self._timers.take(key, at):
                 continue  # the one before it cleared it, or put it off
-            del self._timers[key]
             turn.timers[key] = None
             self._handle(TimerFired(now, key), turn)
 
