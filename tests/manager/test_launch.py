@@ -1,10 +1,13 @@
 """From a message to task requests."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from roost.manager.core.launch import MAX_TASKS, Expansion, expand, number
+from roost.manager.core.binding import LaunchRule
+from roost.manager.core.launch import MAX_TASKS, expand, number, read_wish
+from roost.protocol.task.messages import TaskRequest
 from roost.wire.refusal import Refused
 
 from .world import EACH_BINDING, IMAGE, bindings_of
@@ -40,17 +43,31 @@ EACH_MESSAGE: dict[str, Any] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Expansion:
+    """What a launching message asks for."""
+
+    key: str
+    requests: tuple[TaskRequest, ...]
+
+
+def expanded(rule: LaunchRule, payload: bytes) -> Expansion:
+    """Read and expand a launching message."""
+    wish = read_wish(rule, payload)
+    return Expansion(wish.key, tuple(expand(rule, wish)))
+
+
 def one(**changes: Any) -> Expansion:
     """Expand the binding that launches one task; a field changed to None is left out."""
     message = {name: value for name, value in {**MESSAGE, **changes}.items() if value is not None}
-    return expand(bindings_of(ONE_BINDING).launches[0], json.dumps(message).encode())
+    return expanded(bindings_of(ONE_BINDING).launches[0], json.dumps(message).encode())
 
 
 def each(**changes: Any) -> Expansion:
     """Expand the binding that launches a task for each device."""
     message = {**EACH_MESSAGE, **changes}
     message = {name: value for name, value in message.items() if value is not None}
-    return expand(bindings_of(EACH_BINDING).launches[0], json.dumps(message).encode())
+    return expanded(bindings_of(EACH_BINDING).launches[0], json.dumps(message).encode())
 
 
 def test_one_task() -> None:
@@ -139,7 +156,7 @@ def test_fields_may_be_nested() -> None:
     """`a.b` is field b of object a (BIND-020)."""
     text = ONE_BINDING.replace('key = "{id}-{n}"', 'key = "{job.id}"')
     payload = json.dumps({**MESSAGE, "job": {"id": "j7"}}).encode()
-    assert expand(bindings_of(text).launches[0], payload).key == "j7"
+    assert expanded(bindings_of(text).launches[0], payload).key == "j7"
 
 
 def test_all_tasks_together_are_bounded() -> None:
@@ -159,7 +176,7 @@ def test_inputs_count_too() -> None:
     )
     message = {**EACH_MESSAGE, "options": "x" * 900_000, "devices": [f"d{i}" for i in range(30)]}
     with pytest.raises(Refused, match="together exceed"):
-        expand(bindings_of(text).launches[0], json.dumps(message).encode())
+        expanded(bindings_of(text).launches[0], json.dumps(message).encode())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from roost.manager.core.events import ApplyBindings, BindingsRead, Ordered
 from roost.manager.core.manager import ManagerCore
 from roost.manager.core.read_binding import read_binding
 from roost.manager.core.rules import check
+from roost.manager.core.task import Task
+from roost.protocol.task.messages import TaskStatus
 
 IMAGE = "oci://registry.test/guest:1"
 EPOCH = 1_000_000.0
@@ -99,6 +101,19 @@ class World:
                         self.retained[effect.topic] = effect.payload
                 case _:
                     self.asked.append(effect)
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Every open task is found at its place, once, and nothing else is."""
+        wanted = {(self._place(task), task.id) for task in self.states.get("task", {}).values()}
+        found = [(place, id_) for place, ids in self.all("place").items() for id_ in ids]
+        assert len(found) == len(set(found)) == len(wanted)
+        assert set(found) == wanted
+
+    @staticmethod
+    def _place(task: Task) -> str:
+        held = task.status in (TaskStatus.DISPATCHED, TaskStatus.RUNNING)
+        return (task.proplet if held else task.request.proplet) or ""
 
     def receive(self, topic: str, payload: Any = b"", **more: Any) -> None:
         """Take a message in; anything but bytes is sent as JSON."""

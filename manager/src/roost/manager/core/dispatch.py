@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from roost.chassis.effects import note
-from roost.manager.core.draft import LINK, PROPLET, THE, Draft
+from roost.manager.core.draft import LINK, NOWHERE, PROPLET, THE, Draft
 from roost.manager.core.events import LifeSign, PresenceArrived, ReportArrived
 from roost.manager.core.lifecycle import state_of, stop_order, timer
 from roost.manager.core.proplet import Link, Proplet, choose, quiet_since
@@ -129,10 +129,10 @@ def _update(
     reached = proplet.reachable(at) and not before.reachable(at)
     if not (came or reached or again):
         return
-    for task in draft.open_tasks():
+    for task in (*draft.tasks_at(proplet.id), *draft.tasks_at(NOWHERE)):
         if task.status is TaskStatus.QUEUED:
             place(draft, task, at)
-        elif task.proplet == proplet.id and not task.accepted and (reached or again):
+        elif not task.accepted and (reached or again):
             draft.advance(task, StartDue(at))
 
 
@@ -140,9 +140,8 @@ def _compare(draft: Draft, presence: Presence, at: float) -> None:
     """Hold what a proplet says that it holds against what it should hold."""
     proplet_id = presence.proplet_id
     held = {entry.task_id: entry.attempt for entry in presence.running}
-    for task in draft.open_tasks():
-        concerned = task.proplet == proplet_id and task.accepted
-        if concerned and (task.missing_at is not None or held.get(task.id) != task.attempt):
+    for task in draft.tasks_at(proplet_id):
+        if task.accepted and (task.missing_at is not None or held.get(task.id) != task.attempt):
             draft.advance(task, Listed(at, proplet_id, held.get(task.id)))
     for task_id, attempt in held.items():
         reason = _unwanted(draft.task(task_id), proplet_id, attempt)

@@ -12,8 +12,9 @@ from roost.manager.core.task import Task, TaskEvent, slim
 from roost.protocol.task.messages import TaskStatus
 
 TASK, ENDED, LAUNCH, WORKLOADS = "task", "ended", "launch", "workloads"
-PROPLET, LINK, BINDINGS = "proplet", "link", "bindings"
+PROPLET, LINK, BINDINGS, PLACE = "proplet", "link", "bindings", "place"
 THE: Final = "the"
+NOWHERE: Final = ""
 _NOT_CONNECTED: Final = Link(up=False, since=0.0)
 
 
@@ -74,6 +75,19 @@ class Draft:
         """Return the tasks that have not ended, oldest first."""
         return list(self.all(TASK).values())
 
+    def tasks_at(self, place: str) -> list[Task]:
+        """Return the open tasks that are at a proplet or wait for it alone; see ``_place``."""
+        ids: tuple[str, ...] = self.get(PLACE, place) or ()
+        return [self.get(TASK, id_) for id_ in ids]
+
+    def find_places(self) -> None:
+        """Learn anew which open tasks are where; that is not stored."""
+        places: dict[str, list[str]] = {}
+        for task in self.open_tasks():
+            places.setdefault(_place(task), []).append(task.id)
+        for place, ids in places.items():
+            self.put(PLACE, place, tuple(ids))
+
     def task(self, task_id: str) -> Task | None:
         """Return a task, open or ended."""
         found: Task | None = self.get(TASK, task_id) or self.get(ENDED, task_id)
@@ -95,6 +109,7 @@ class Draft:
 
     def keep(self, task: Task, holder_before: str | None = None) -> None:
         """Keep a task, among the open ones or those that have ended."""
+        self._move(self.get(TASK, task.id), task)
         if task.status.final:
             self.put(TASK, task.id, None)
             self.put(ENDED, task.id, slim(task))
@@ -103,6 +118,23 @@ class Draft:
         if self._load is not None:
             self._load.subtract(filter(None, [holder_before]))
             self._load.update(filter(None, [_holder(task)]))
+
+    def _move(self, before: Task | None, task: Task) -> None:
+        """Follow a task to another place."""
+        left = None if before is None else _place(before)
+        entered = None if task.status.final else _place(task)
+        if left == entered:
+            return
+        if left is not None:
+            ids = tuple(id_ for id_ in self.get(PLACE, left) or () if id_ != task.id)
+            self.put(PLACE, left, ids or None)
+        if entered is not None:
+            self.put(PLACE, entered, (*(self.get(PLACE, entered) or ()), task.id))
+
+
+def _place(task: Task) -> str:
+    """Return the proplet that an open task is at or waits for, or ``NOWHERE``: any may take it."""
+    return _holder(task) or task.request.proplet or NOWHERE
 
 
 def _holder(task: Task) -> str | None:

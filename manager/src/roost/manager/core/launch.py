@@ -25,32 +25,41 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][
 
 
 @dataclass(frozen=True, slots=True)
-class Expansion:
-    """What a launching message asks for.
+class Wish:
+    """A launching message that was read as far as its key.
 
     Attributes:
         key: Names the launch.
-        requests: Its tasks, in the message's order.
+        message: Its fields.
     """
 
     key: str
-    requests: tuple[TaskRequest, ...]
+    message: dict[str, Any]
 
 
-def expand(rule: LaunchRule, payload: bytes) -> Expansion:
-    """Fill a rule's templates from a message.
+def read_wish(rule: LaunchRule, payload: bytes) -> Wish:
+    """Read a launching message's key, which tells whether it is worth expanding.
 
     Raises:
-        Refused: malformed, too_large, launch_field, launch_list or launch_task.
+        Refused: malformed, launch_field or launch_task.
     """
     message = read_object(payload)
     key = fill(rule.key, Source(message, dict(rule.defaults)))
     if _KEY.fullmatch(key) is None or len(key) > MAX_DERIVED_LENGTH:
         raise Refused(LAUNCH_TASK, f"the key {key[:80]!r} ({rule.key.where}) is no id")
+    return Wish(key, message)
+
+
+def expand(rule: LaunchRule, wish: Wish) -> Iterator[TaskRequest]:
+    """Yield a message's tasks by a rule's templates, in the order of its list.
+
+    Raises:
+        Refused: too_large, launch_field, launch_list or launch_task.
+    """
     try:
-        return Expansion(key, tuple(_bounded(_requests(rule, key, message))))
+        yield from _bounded(_requests(rule, wish.key, wish.message))
     except Refused as error:
-        raise Refused(error.refusal, f"launch '{key}': {error.detail}") from error
+        raise Refused(error.refusal, f"launch '{wish.key}': {error.detail}") from error
 
 
 def _requests(rule: LaunchRule, key: str, message: dict[str, Any]) -> Iterator[TaskRequest]:

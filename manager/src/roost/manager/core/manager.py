@@ -11,6 +11,7 @@ from roost.manager.core.draft import (
     ENDED,
     LAUNCH,
     LINK,
+    PLACE,
     PROPLET,
     TASK,
     WORKLOADS,
@@ -49,7 +50,7 @@ class ManagerCore:
             LAUNCH: Launched,
             WORKLOADS: Workloads,
         }
-        self.volatile = frozenset({PROPLET, LINK, BINDINGS})
+        self.volatile = frozenset({PROPLET, LINK, BINDINGS, PLACE})
         self.effects: tuple[type[Any], ...] = (ReadBindings, ApplyBindings)
 
     def handle(self, event: Any, view: View) -> Decision:
@@ -60,6 +61,7 @@ class ManagerCore:
 
 
 def _on_started(draft: Draft, event: Started) -> None:
+    draft.find_places()
     dispatch.on_link(draft, up=False, at=event.at)
     _prune(draft, event.at)
 

@@ -11,7 +11,7 @@ from roost.manager.core.dispatch import add_task
 from roost.manager.core.draft import LAUNCH as LAUNCH_KIND
 from roost.manager.core.draft import Draft
 from roost.manager.core.events import Ordered, ReadBindings
-from roost.manager.core.launch import expand
+from roost.manager.core.launch import expand, read_wish
 from roost.manager.core.lifecycle import resend_order
 from roost.manager.core.task import CancelAsked, Task
 from roost.manager.core.workloads import refuse
@@ -106,8 +106,8 @@ def _resend(draft: Draft, task: Task) -> None:
 
 
 def _launch_by_rule(draft: Draft, order: Ordered, rule: LaunchRule) -> None:
-    expansion = expand(rule, order.payload)
-    _launch(draft, order, rule.topic, expansion.key, expansion.requests)
+    wish = read_wish(rule, order.payload)
+    _launch(draft, order, rule.topic, wish.key, expand(rule, wish))
 
 
 def _on_launch(draft: Draft, order: Ordered) -> None:
@@ -157,6 +157,13 @@ def _launch(
     draft: Draft, order: Ordered, topic: str, key: str, requests: Iterable[TaskRequest]
 ) -> None:
     """Launch tasks unless this key was launched before.
+
+    Args:
+        draft: What is decided so far.
+        order: The launching message.
+        topic: The rule's, or the order's own.
+        key: Names the launch.
+        requests: Looked at only if the key is new: a repeated launch of thousands costs little.
 
     Raises:
         Refused: launch_key_reused.
