@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from roost.proplet.errors import ImageRefused, TaskStopped
+from roost.proplet.errors import ImageRefused, PropletError, TaskStopped
 from roost.proplet.guest import GuestRun, ModuleCache, Stopper, cache, run_guest
-from roost.proplet.guest.process import Ended
+from roost.proplet.guest.process import Ended, Watch, work
+from roost.protocol.task.messages import FailureReason
 
 from . import guests
 
@@ -109,6 +110,19 @@ def test_a_compiler_that_dies_refuses_the_image() -> None:
     """A crash of the compiler is the image's fault, by its exit status."""
     with pytest.raises(ImageRefused, match="status -6"):
         cache._judge(Ended(status=-6))
+
+
+def test_an_image_is_not_blamed_for_a_full_disk(tmp_path: Path) -> None:
+    """The device failed, and says by what (TASK-040)."""
+    if not Path("/dev/full").exists():
+        pytest.skip("SKIPPED LOUDLY: this system has no /dev/full")
+    image = tmp_path / "image.wasm"
+    image.write_bytes(guests.NOTHING)
+    job = {"do": "compile", "wasm": str(image), "out": "/dev/full"}
+    ended = work(job, Watch(), tmp_path / "bytecode")
+    with pytest.raises(PropletError, match=r"could not compile it: OSError.*No space left") as told:
+        cache._judge(ended)
+    assert told.value.reason is FailureReason.INTERNAL
 
 
 def test_the_oldest_modules_go(own: ModuleCache, tmp_path: Path) -> None:

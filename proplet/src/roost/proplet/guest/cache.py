@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from roost.proplet.errors import ImageRefused, TaskStopped
+from roost.proplet.errors import ImageRefused, PropletError, TaskStopped
 from roost.proplet.guest.folders import remove, sweep
 from roost.proplet.guest.process import Ended, Stopper, Watch, work
 
@@ -62,6 +62,7 @@ class ModuleCache:
 
         Raises:
             ImageRefused: it is no core Wasm module, is broken, or no WASI preview 1 command.
+            PropletError: this device cannot compile it now.
             TaskStopped: by the stopper.
         """
         image = image.absolute()
@@ -132,7 +133,10 @@ def check_magic(image: Path) -> None:
 
 def _judge(ended: Ended) -> None:
     if ended.news is not None:
-        if ended.news["kind"] != "exit":
+        kind = ended.news["kind"]
+        if kind == "device":
+            raise PropletError(f"this proplet could not compile it: {ended.news['message']}")
+        if kind != "exit":
             raise ImageRefused(ended.news["message"])
     elif ended.killed == "stopped":
         raise TaskStopped("stopped while its image was being compiled")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from roost.proplet.errors import ImageRefused, TaskStopped
+from roost.proplet.errors import ImageRefused, PropletError, TaskStopped
 from roost.proplet.guest.cache import ModuleCache
 from roost.proplet.guest.folders import measure, remove
 from roost.proplet.guest.output import OnOutput, OnProgress, Output
@@ -112,6 +112,8 @@ def run_guest(
         return _failed(FailureReason.IMAGE_REFUSED, f"the image was refused: {refused}")
     except TaskStopped:
         return GuestOutcome(None, "stopped", stopped=True)
+    except PropletError as error:
+        return _failed(error.reason, str(error))
     return _Verdict(run, ended, output).outcome()
 
 
@@ -248,5 +250,6 @@ _ENDS: Final = {
     "trap": _trapped,
     "refused": _refused,
     "stale": _broke,
+    "device": _broke,
     "error": _broke,
 }

@@ -33,6 +33,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         end = do(job, news)
+    except OSError as error:  # a full disk and its like: no fault of the program
+        end = {"kind": "device", "message": f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS]}
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent has to hear of it
         end = {"kind": "error", "message": f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS]}
     tell(news, {"news": "end", **end})
