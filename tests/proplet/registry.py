@@ -24,11 +24,14 @@ class FakeRegistry:
         answers: Status and body by path.
         asked: Paths asked for, in order.
         hang_up: Paths whose connection is cut instead of answered.
+        stall: Paths whose second half comes byte by byte.
     """
 
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     hang_up: set[str] = field(default_factory=set)
+    stall: set[str] = field(default_factory=set)
+    _closing: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -39,6 +42,7 @@ class FakeRegistry:
 
     def close(self) -> None:
         """End it."""
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -70,6 +74,16 @@ class FakeRegistry:
         self.answers[f"/v2/{name}/blobs/{digest(wasm)}"] = (200, wasm)
         return digest(body).removeprefix("sha256:")
 
+    def drip(self, body: bytes, write: Callable[[bytes], Any]) -> None:
+        """Send a byte now and then."""
+        for byte in body:
+            try:
+                write(bytes([byte]))
+            except OSError:
+                return
+            if self._closing.wait(0.02):
+                return
+
 
 def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -78,11 +92,13 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             status, body = registry.answers.get(self.path, (404, b""))
             if "/manifests/" in self.path and self.headers["Accept"] != MANIFEST_TYPE:
                 status, body = 404, b""  # as Debian's docker-registry does
-            cut = self.path in registry.hang_up
+            cut = self.path in registry.hang_up | registry.stall
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if cut else body)
+            if self.path in registry.stall:
+                registry.drip(body[len(body) // 2 :], self.wfile.write)
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002

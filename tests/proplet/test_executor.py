@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from roost.proplet.adapters import executor as executor_module
 from roost.proplet.adapters.executor import Executor, _Throttle
 from roost.proplet.adapters.folders import TaskFolders
 from roost.proplet.adapters.images import ImageStore
@@ -149,8 +150,8 @@ def test_a_missing_image_is_told_before_the_deadline(
     effect = bench.order(guests.NOTHING, left_s=left_s)
     bench.transport.blobs.clear()
     message = bench.outcome(effect).message
-    assert message.startswith(f"{effect.spec.image}: no blob")
-    assert message.endswith(f"within {waited} s")
+    assert message.startswith(f"{effect.spec.image} is not at the broker")
+    assert message.endswith(f"within {waited} s)")
 
 
 def test_an_image_that_is_none_is_refused(bench: Bench) -> None:
@@ -199,6 +200,26 @@ def test_an_output_is_a_file_or_stdout(bench: Bench, guest: bytes, *, missing: b
     assert outcome.exit_code == 0
     assert outcome.reason is (FailureReason.OUTPUT_MISSING if missing else None)
     assert outcome.usage is not None
+
+
+def test_outputs_survive_a_loss_of_power(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are on disk, by their names, before the run counts as a success (TASK-062)."""
+    synced: list[str] = []
+    monkeypatch.setattr(executor_module, "sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr(executor_module.os, "fsync", lambda handle: synced.append(_name(handle)))
+    outputs = [{"file": "update", "topic": "to"}]
+    for guest in (guests.writes("update", "x"), guests.say("x")):
+        bench.outcome(bench.order(guest, outputs=outputs))
+    written = [name for name in synced if name != "module"]
+    assert written == ["update", *["stdout", "out", "2"] * 2]
+    synced.clear()
+    bench.outcome(bench.order(guests.NOTHING))
+    bench.outcome(bench.order(guests.TRAPS, outputs=outputs))
+    assert set(synced) <= {"module"}, "nobody reads what these wrote"
+
+
+def _name(handle: int) -> str:
+    return Path(f"/proc/self/fd/{handle}").readlink().name
 
 
 def test_progress_is_told(bench: Bench) -> None:

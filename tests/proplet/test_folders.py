@@ -96,18 +96,18 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         assert read_regular(tmp_path, name) is None
 
 
-def test_attempts_are_removed_up_to_one(tmp_path: Path) -> None:
-    """The folder of a task goes with its last attempt."""
+def test_a_tasks_folder_goes_with_its_last_attempt(tmp_path: Path) -> None:
+    """Unless something else lies there."""
     tasks = TaskFolders(tmp_path)
     for number in (1, 2, 10):
         tasks.attempt("t:1", number).out.mkdir(parents=True)
     (tmp_path / "t:1/note").touch()
     assert [number for number, _ in tasks.attempts("t:1")] == [1, 10, 2]
     assert len(list(tasks.all())) == 3
-    tasks.remove("t:1", 10)
+    for number in (1, 2):
+        tasks.remove(tasks.attempt("t:1", number))
     assert [number for number, _ in tasks.attempts("t:1")] == [10]
     (tmp_path / "t:1/note").unlink()
-    tasks.remove("t:1", 11)
+    tasks.remove(tasks.attempt("t:1", 10))
     assert not (tmp_path / "t:1").exists()
-    tasks.remove("t:1", 11)
     assert list(TaskFolders(tmp_path / "none").all()) == []

@@ -222,6 +222,23 @@ def test_a_pinned_image_needs_no_registry_twice(
     assert len(registry.asked) == asked + 2
 
 
+@pytest.mark.parametrize("slow", ["manifests", "blobs"])
+def test_a_pull_ends_with_the_task(
+    make: Callable[..., ImageStore], registry: FakeRegistry, slow: str
+) -> None:
+    """However slowly, and for however long, the registry goes on sending (TASK-061).
+
+    Regression: a registry was waited for as long as its settings allow.
+    """
+    registry.push("app", "v1", WASM)
+    path = next(path for path in registry.answers if slow in path)
+    registry.stall.add(path)
+    with pytest.raises(ImageUnavailable, match="the task's time is over before the image is here"):
+        make().fetch(f"oci://{registry.host}/app:v1", 0.2)
+    with pytest.raises(ImageUnavailable, match="allow it more time"):
+        make().fetch(f"oci://{registry.host}/app:v1", 0.0)
+
+
 def test_a_pinned_manifest_must_have_its_digest(store: ImageStore, registry: FakeRegistry) -> None:
     """A registry that sends another one is caught (GUEST-002)."""
     pin = registry.push("app", "v1", WASM)

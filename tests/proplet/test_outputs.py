@@ -1,13 +1,18 @@
 """Outputs go where the task wants them, and large ones leave nothing behind."""
 
 import hashlib
+import os
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from roost.chassis.effects import Publish
 from roost.chassis.errors import BrokerRefused, FetchTimeout
 from roost.proplet.adapters.folders import AttemptFolder, TaskFolders
 from roost.proplet.adapters.outputs import Outputs
-from roost.proplet.core.effects import Discard, SendOutputs
+from roost.proplet.adapters.outputs import _offered as offered
+from roost.proplet.core.effects import Discard, SendOutputs, Sweep
 from roost.proplet.core.events import OutputsDelayed, OutputsSent
 from roost.proplet.errors import OutputRefused
 from roost.protocol.task.messages import FailureReason, TaskOutput, TaskSpec
@@ -134,6 +139,107 @@ def test_files_go_even_if_blobs_cannot(outputs: Outputs, transport: FakeTranspor
     transport.problem = FetchTimeout("no broker within 5 s")
     outputs.discard(Discard("t:1", 2))
     assert list(outputs.folders.all()) == []
+
+
+def test_what_nobody_knows_is_swept(outputs: Outputs, transport: FakeTransport) -> None:
+    """With its blobs; what is held, and what is newer than the start, stays (TASK-060)."""
+    for number, task_id in ((1, "held"), (1, "lost"), (2, "lost"), (3, "new")):
+        folder = attempt(outputs, number, task_id)
+        (folder.out / "update").write_bytes(task_id.encode() * 400_000)
+        list(outputs.send(SendOutputs(task_id, number, SPEC, NOW + 60)))
+        os.utime(folder.root, (NOW, NOW - 1 if task_id != "new" else NOW))
+    lost = outputs.folders.attempt("lost", 1)
+    wanted = {each.sha256 for each in offered(lost)}
+    transport.sent.clear()
+    outputs.sweep(Sweep((("held", 1),), NOW))
+    left = [(folder.root.parent.name, folder.root.name) for folder in outputs.folders.all()]
+    assert left == [("held", "1"), ("new", "3")]
+    assert {each.topic.split("/")[2] for each in transport.sent} == wanted
+
+
+def test_a_list_of_blobs_that_was_cut_off_does_no_harm(
+    outputs: Outputs, transport: FakeTransport
+) -> None:
+    """A loss of power left half a line: its blob expires by itself (TASK-060)."""
+    folder = attempt(outputs)
+    (folder.out / "update").write_bytes(b"x" * 1_500_000)
+    list(outputs.send(EFFECT))
+    whole = folder.offered.read_bytes()
+    folder.offered.write_bytes(whole + whole[: len(whole) // 2])
+    assert list(outputs.send(EFFECT)) == [OutputsSent(NOW, "t:1", 1)]
+    outputs.discard(Discard("t:1", 2))
+    assert list(outputs.folders.all()) == []
+
+
+def test_nobody_offers_a_blob_while_another_withdraws_it(
+    outputs: Outputs, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever begins to offer it in between waits, then publishes all of it (BLOB-006)."""
+    (attempt(outputs, task_id="t:1").out / "update").write_bytes(b"x" * 1_500_000)
+    (attempt(outputs, task_id="t:2").out / "update").write_bytes(b"x" * 1_500_000)
+    list(outputs.send(EFFECT))
+    transport.sent.clear()
+    began, order = threading.Event(), list[str]()
+    send = transport.send
+    other = threading.Thread(
+        target=lambda: list(outputs.send(SendOutputs("t:2", 1, SPEC, NOW + 60)))
+    )
+
+    def slow(messages: Iterable[Publish], timeout_s: float) -> None:
+        if not began.is_set():  # the withdrawal
+            began.set()
+            other.start()
+            other.join(0.1)
+            order.append("withdrawn")
+        else:
+            order.append("offered")
+        send(messages, timeout_s)
+
+    monkeypatch.setattr(transport, "send", slow)
+    outputs.discard(Discard("t:1", 2))
+    other.join(10)
+    assert order[:2] == ["withdrawn", "offered"]
+    last = {each.topic: each.payload for each in transport.sent if each.retain}
+    assert all(last.values()), "nothing of it is cleared in the end"
+
+
+def test_files_that_cannot_be_removed_are_left(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start sweeps them; the others go now (TASK-060)."""
+    for number in (1, 2):
+        attempt(outputs, number)
+    removed = TaskFolders.remove
+
+    def fail(folders: TaskFolders, gone: AttemptFolder) -> None:
+        if gone.root.name == "1":
+            raise OSError(5, "Input/output error")
+        removed(folders, gone)
+
+    monkeypatch.setattr(TaskFolders, "remove", fail)
+    outputs.discard(Discard("t:1", 3))
+    assert [number for number, _ in outputs.folders.attempts("t:1")] == [1]
+
+
+def test_outputs_that_are_gone_fail_the_attempt(outputs: Outputs) -> None:
+    """Trying again would not help (TASK-040).
+
+    Regression: the effect raised, was given up, and the slot was taken until the deadline.
+    """
+    folder = attempt(outputs)
+    folder.stdout.unlink()
+    [sent] = outputs.send(EFFECT)
+    assert isinstance(sent, OutputsSent)
+    assert sent.refused is not None
+    assert sent.refused.reason is FailureReason.INTERNAL
+    assert "stdout is gone" in sent.refused.message
+
+
+def test_a_disk_that_fails_delays(outputs: Outputs, transport: FakeTransport) -> None:
+    """It may pass (TASK-035)."""
+    attempt(outputs)
+    transport.problem = OSError(24, "Too many open files")
+    assert list(outputs.send(EFFECT)) == [OutputsDelayed(NOW, "t:1", 1)]
 
 
 def test_a_silent_broker_delays(outputs: Outputs, transport: FakeTransport) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from roost.chassis.errors import ChassisError
+from roost.chassis.files import sync
 from roost.chassis.logs import get_logger
 from roost.chassis.trouble import in_words, passes
 from roost.proplet.adapters.folders import AttemptFolder, TaskFolders
@@ -114,7 +115,7 @@ class Executor:
         folder = self.folders.attempt(effect.task_id, effect.attempt)
         folder.root.mkdir(parents=True, exist_ok=True)
         mounts = choose(spec.mounts, self.mounts())
-        image = self.images.fetch(spec.image, self._patience_s(effect.until))
+        image = self.images.fetch(spec.image, self._left_s(effect.until))
         self._fetch_inputs(spec, folder, effect.until)
         remaining = effect.until - self.clock()
         if remaining <= 0:
@@ -132,9 +133,12 @@ class Executor:
     def _progress(self, effect: Execute, found: dict[str, Any]) -> None:
         self.post(GuestProgressed(self.clock(), effect.task_id, effect.attempt, found))
 
-    def _patience_s(self, until: float) -> float:
+    def _left_s(self, until: float) -> float:
         left = max(0.0, until - self.clock())
-        return min(self.timeout_s, left - min(_TO_TELL_S, left * _TO_TELL_PART))
+        return left - min(_TO_TELL_S, left * _TO_TELL_PART)
+
+    def _patience_s(self, until: float) -> float:
+        return min(self.timeout_s, self._left_s(until))
 
     def _fetch_inputs(self, spec: TaskSpec, folder: AttemptFolder, until: float) -> None:
         remove(folder.inputs)
@@ -189,6 +193,8 @@ def _judge(spec: TaskSpec, folder: AttemptFolder, ended: GuestOutcome, left_s: f
         missing = missing_output(spec, folder)
         if missing is not None:
             reason, message = FailureReason.OUTPUT_MISSING, missing
+        else:
+            keep_outputs(spec, folder)
     elif reason is FailureReason.TIME_LIMIT and (spec.limits.wall_s or left_s) >= left_s:
         message = f"the task's deadline came when it had run for {left_s:.1f} s: allow it more time"
     return Outcome(reason, message, ended.exit_code, ended.stderr_tail, ended.usage)
@@ -230,3 +236,18 @@ def missing_output(spec: TaskSpec, folder: AttemptFolder) -> str | None:
                 "write one of them"
             )
     return None
+
+
+def keep_outputs(spec: TaskSpec, folder: AttemptFolder) -> None:
+    """Wait until the wanted outputs and their names survive the loss of power."""
+    if not spec.outputs:
+        return
+    for output in spec.outputs:
+        handle = read_regular(folder.out, output.file)
+        if handle is not None:
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    for path in (folder.stdout, folder.out, folder.root):
+        sync(path)

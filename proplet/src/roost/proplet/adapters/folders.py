@@ -57,11 +57,9 @@ class TaskFolders:
             for _, attempt in self.attempts(folder.name):
                 yield attempt
 
-    def remove(self, task_id: str, below: int) -> None:
-        """Remove the attempts before ``below``, and the task's folder once it is empty."""
-        for number, attempt in list(self.attempts(task_id)):
-            if number < below:
-                remove(attempt.root)
-        folder = self.root / task_id
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    def remove(self, attempt: AttemptFolder) -> None:
+        """Remove an attempt, and the task's folder once it is empty."""
+        remove(attempt.root)
+        task = attempt.root.parent
+        if not any(task.iterdir()):
+            task.rmdir()

@@ -65,12 +65,13 @@ class ImageStore:
         default_factory=lambda: tuple(threading.Lock() for _ in range(_LOCKS))
     )
 
-    def fetch(self, reference: str, patience_s: float = inf) -> Image:
+    def fetch(self, reference: str, left_s: float = inf) -> Image:
         """Return the image of a reference, fetching what is not here yet.
 
         Args:
             reference: What a task names.
-            patience_s: Wait no longer for a piece of a blob, however long ``timeout_s`` is.
+            left_s: A pull takes no longer, nor does the wait for a piece of a blob, however long
+                ``timeout_s`` is.
 
         Raises:
             ImageUnavailable: it could not be had.
@@ -79,10 +80,10 @@ class ImageStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._one_at_a_time(reference):
             if reference.startswith("blob:"):
-                return self._blob(reference, min(self.timeout_s, patience_s))
+                return self._blob(reference, min(self.timeout_s, left_s))
             if reference.startswith("file:"):
                 return self._file(reference)
-            return self._oci(parse(reference))
+            return self._oci(parse(reference), self.registry.within(left_s))
 
     def sweep(self) -> None:
         """Remove what a fetch left that was killed long ago."""
@@ -123,17 +124,17 @@ class ImageStore:
                 raise ImageUnavailable(f"{reference}: {error.strerror}") from error
             return self._keep(copy, _sha256(copy))
 
-    def _oci(self, reference: Reference) -> Image:
+    def _oci(self, reference: Reference, registry: Registry) -> Image:
         pin = self.folder / f"{reference.digest}{_PINNED}"
         if reference.digest is not None and pin.exists():
             here = self._here(pin.read_text(encoding="ascii"))
             if here is not None:
                 return here
-        layer = self.registry.resolve(reference)
+        layer = registry.resolve(reference)
         image = self._here(layer.sha256)
         if image is None:
             with self._temporary() as path:
-                self.registry.pull(reference, layer, path)
+                registry.pull(reference, layer, path)
                 image = self._keep(path, layer.sha256)
         if reference.digest is not None:
             pin.write_text(layer.sha256, encoding="ascii")

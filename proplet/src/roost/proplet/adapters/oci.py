@@ -10,7 +10,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,7 @@ _REFERENCE: Final = re.compile(
     r"(?:@sha256:(?P<digest>[0-9a-f]{64}))?"
 )
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_NO_TIME: Final = "the task's time is over before the image is here: allow it more time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,17 @@ class Registry:
         timeout_s: For connecting, and between any two pieces of an answer.
         max_bytes: Larger images are refused.
         plain_hosts: Hosts that are spoken to without TLS, besides the loopback ones.
+        until: When nobody waits for the image any more, on the monotonic clock.
     """
 
     timeout_s: float
     max_bytes: int
     plain_hosts: frozenset[str] = frozenset()
+    until: float = inf
+
+    def within(self, left_s: float) -> "Registry":
+        """Return the same for a pull that may take no longer than this from now on."""
+        return replace(self, until=time.monotonic() + left_s)
 
     def resolve(self, reference: Reference) -> Layer:
         """Ask the registry which layer a reference stands for.
@@ -138,6 +146,8 @@ class Registry:
         """Yield an answer's bytes as they were sent, unless that takes for ever."""
         end = time.monotonic() + self.timeout_s + size / SLOWEST_BYTES_S
         for piece in answer.iter_raw():
+            if time.monotonic() > self.until:
+                raise ImageUnavailable(f"{url}: {_NO_TIME}")
             if time.monotonic() > end:
                 raise ImageUnavailable(f"{url}: slower than {SLOWEST_BYTES_S} bytes a second")
             yield piece
@@ -154,10 +164,13 @@ class Registry:
     ) -> Iterator["httpx.Response"]:
         import httpx  # noqa: PLC0415 - 15 MB that an idle proplet does not need
 
+        patience_s = min(self.timeout_s, self.until - time.monotonic())
+        if patience_s <= 0:
+            raise ImageUnavailable(f"{url}: {_NO_TIME}")
         headers = {"Accept-Encoding": "identity", **headers}
         try:
             with (
-                httpx.Client(timeout=self.timeout_s, follow_redirects=True) as client,
+                httpx.Client(timeout=patience_s, follow_redirects=True) as client,
                 client.stream("GET", url, headers=headers) as answer,
             ):
                 _check_status(answer.status_code, url, reference)

@@ -66,3 +66,19 @@ class Discard:
     def lane(self) -> str:
         """After the run that still writes them."""
         return f"task:{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Remove the files of attempts but these, unless they are newer: nobody knows them.
+
+    A crash, or a state folder that was lost in part, left them.
+    """
+
+    keep: tuple[tuple[str, int], ...]
+    before: float
+
+    @property
+    def lane(self) -> str:
+        """Files of nobody."""
+        return "sweep"
