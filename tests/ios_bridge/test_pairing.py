@@ -1,10 +1,10 @@
 """Invitations, passwords, revocation; lists and limits of many phones."""
 
-from roost.chassis.core import Started, TimerFired
+from roost.chassis.core import TimerFired
 from roost.chassis.effects import Publish
 from roost.ios_bridge.core import bridge, pairing
 from roost.ios_bridge.core.draft import INVITE, LINK, PHONE, TASK
-from roost.ios_bridge.core.effects import Answer, Deafen, Listen
+from roost.ios_bridge.core.effects import Answer, Cut
 from roost.ios_bridge.core.events import (
     EntryAsked,
     InviteArrived,
@@ -38,8 +38,6 @@ def test_a_token_is_good_once() -> None:
     assert made.said("phones/state")[-1]["invites"] == [{"invite_id": "i-phone", "device": "phone"}]
     decision = made.do(PairAsked(1.0, "q1", TOKEN, SECRET))
     assert answers(decision) == [Answer("q1", "phone")]
-    order = [type(each) for each in decision.effects]
-    assert order.index(Listen) < order.index(Answer)
     assert made.get(PHONE, "phone").secret_sha256 == SECRET
     decision = made.do(PairAsked(2.0, "q2", TOKEN, SECRET))
     assert answers(decision) == [Answer("q2", "", "unknown_token")]
@@ -141,7 +139,7 @@ def test_revoking_a_phone() -> None:
     assert (report["reason"], "revoked" in report["message"]) == ("internal", True)
     cleared = {each.topic for each in made.published if each.retain and not each.payload}
     assert cleared == {"proplets/phone/presence", "proplets/phone/telemetry"}
-    assert Deafen("phone") in decision.effects
+    assert Cut("phone") in decision.effects
     assert list(made.all(TASK)) == ["other/o"]
     assert made.get(PHONE, "phone") is None
     assert made.get(LINK, "phone") is None
@@ -157,15 +155,11 @@ def test_a_timer_of_a_phone_that_is_gone() -> None:
     assert (decision.puts, notes(decision)) == ({}, {("event.ignored", "deadline")})
 
 
-def test_a_restart_listens_again_and_takes_phones_for_asleep() -> None:
+def test_a_restart_takes_phones_for_asleep() -> None:
     """Phones and tasks outlive the process; who is awake says so itself (PHONE-036)."""
     made = world("phone", "other")
     made.do(told(1.0))
     made.run_until_ready("phone", "t", 1.0)
-    for kind in made.core.volatile:
-        made.kinds.pop(kind, None)
-    decision = made.do(Started(10.0))
-    assert decision.effects == (Listen("phone"), Listen("other"))
     made.restart(10.0)
     assert made.said("phone/presence")[-1]["status"] == "asleep"
     made.published.clear()

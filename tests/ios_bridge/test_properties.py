@@ -156,5 +156,5 @@ def test_effects_of_one_task_are_in_one_lane() -> None:
         lanes[kind.__name__] = made.lane
     assert lanes == {
         "Prepare": "task:a/t", "SendOutputs": "task:a/t", "Discard": "task:a/t",
-        "Listen": "listen:a", "Deafen": "listen:a", "Answer": "answer:q",
+        "Cut": "cut:a", "Answer": "answer:q",
     }  # fmt: skip

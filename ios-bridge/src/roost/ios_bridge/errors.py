@@ -21,3 +21,7 @@ class NotToBeHad(BridgeError):  # noqa: N818 - names an outcome
 
 class GuardRefused(BridgeError):  # noqa: N818 - names an outcome
     """A phone sent to the broker what a phone may not."""
+
+
+class OutputRefused(BridgeError):  # noqa: N818 - names an outcome
+    """The broker will never take an output."""

@@ -16,7 +16,7 @@ from roost.chassis.effects import Publish, note
 from roost.ios_bridge.core import pairing, phones
 from roost.ios_bridge.core.actions import DEADLINE_TIMER
 from roost.ios_bridge.core.draft import DESK, INVITE, LINK, PHONE, TASK, Draft
-from roost.ios_bridge.core.effects import SERVICE_EFFECTS, Listen
+from roost.ios_bridge.core.effects import SERVICE_EFFECTS
 from roost.ios_bridge.core.events import (
     EntryAsked,
     InviteArrived,
@@ -73,7 +73,7 @@ class BridgeCore:
         draft = Draft(view, self.card.boot_id)
         match event:
             case Started():
-                draft.say(*(Listen(device) for device in draft.phones()))
+                pass
             case Connected():
                 self._connected(event.at, draft)
             case Disconnected():

@@ -60,27 +60,15 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
-    """Take in the orders to a phone."""
+class Cut:
+    """Cut the connection of a phone that is none any more."""
 
     device: str
 
     @property
     def lane(self) -> str:
-        """In order with its opposite."""
-        return f"listen:{self.device}"
-
-
-@dataclass(frozen=True, slots=True)
-class Deafen:
-    """Take in no more orders to a phone, and cut its connection."""
-
-    device: str
-
-    @property
-    def lane(self) -> str:
-        """In order with its opposite."""
-        return f"listen:{self.device}"
+        """Each by itself."""
+        return f"cut:{self.device}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +91,4 @@ class Answer:
         return f"answer:{self.request}"
 
 
-SERVICE_EFFECTS = (Prepare, SendOutputs, Discard, Listen, Deafen, Answer)
+SERVICE_EFFECTS = (Prepare, SendOutputs, Discard, Cut, Answer)

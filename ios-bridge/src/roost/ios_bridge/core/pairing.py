@@ -6,7 +6,7 @@ from typing import Final
 from roost.chassis.effects import ClearTimer, Publish, note
 from roost.ios_bridge.core.actions import DEADLINE_TIMER, clear_away, timer
 from roost.ios_bridge.core.draft import INVITE, LINK, PHONE, TASK, Draft
-from roost.ios_bridge.core.effects import Answer, Deafen, Listen
+from roost.ios_bridge.core.effects import Answer, Cut
 from roost.ios_bridge.core.events import EntryAsked, InviteArrived, PairAsked, RevokeArrived
 from roost.ios_bridge.core.reports import final_report
 from roost.ios_bridge.core.states import Identity, Invite, Outcome, Phase, Phone
@@ -58,8 +58,7 @@ def paired(draft: Draft, event: PairAsked) -> None:
             phone = Phone(invite.device, event.secret_sha256, event.at)
             draft.puts[PHONE, phone.device] = phone
             draft.touch(phone.device)
-            # The orders' subscription comes before the phone learns that it is one.
-            draft.say(Listen(phone.device), Answer(event.request, phone.device))
+            draft.say(Answer(event.request, phone.device))
             draft.say(note("phone.paired", device=phone.device))
             return
     draft.say(Answer(event.request, "", UNKNOWN_TOKEN.name))
@@ -104,4 +103,4 @@ def revoked(draft: Draft, event: RevokeArrived) -> None:
     draft.puts[LINK, device] = None
     for row in (topics.TELEMETRY, topics.PRESENCE):
         draft.say(Publish(row.format(proplet_id=device), retain=True))
-    draft.say(Deafen(device), note("phone.revoked", device=device))
+    draft.say(Cut(device), note("phone.revoked", device=device))

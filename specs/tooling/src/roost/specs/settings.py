@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from roost.specs.tables import EMPTY, markdown
 
-SERVICES: Final = ("manager", "proplet", "coordinator", "model-server")
+SERVICES: Final = ("manager", "proplet", "coordinator", "model-server", "ios-bridge")
 _BASE: Final = ("roost.chassis.settings", "ServiceSettings")
 _PREFIX: Final = "ROOST_"
 _INTRODUCTION: Final = (

@@ -1,0 +1,1 @@
+"""Messages, files and HTTP around the bridge's core."""
