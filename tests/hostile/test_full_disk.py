@@ -323,7 +323,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        write_durably(tmp_path / "folder" / "file", b"content")
+        write_durably(tmp_path / "folder" / "file", b"content", 1.0)
     spool = Spool(tmp_path / "spool", lambda: "1")
     payload = b'{"round_id":"r","base_model_uri":"%s","num_samples":1,"update":{"w":[1]}}'
     with pytest.raises(OSError, match="No space"):

@@ -72,7 +72,10 @@ def client(broker: Mosquitto) -> Iterator[Client]:
 def test_a_full_disk_stops_a_service_until_there_is_room(
     name: str, broker: Mosquitto, client: Client, tmp_path: Path
 ) -> None:
-    """An order is neither obeyed nor forgotten, over ``kill -9`` as well (WIRE-016, WIRE-067)."""
+    """An order is neither obeyed nor forgotten, over ``kill -9`` as well.
+
+    (WIRE-016, WIRE-067, WIRE-068)
+    """
     case = CASES[name]
     (tmp_path / "workloads").mkdir()
     environment = {"ROOST_PROPLET_ID": "p", "ROOST_WORKLOADS": str(tmp_path / "workloads")}
@@ -82,6 +85,7 @@ def test_a_full_disk_stops_a_service_until_there_is_room(
 
     with Service(name, broker.url, tmp_path / "state", **environment) as service:
         client.insist(case.order(1), case.answer(1), answered(1))
+        assert (service.state / "clock.json").exists(), "its deadlines are on a steady clock"
         service.fill_disk()
         client.send(*case.order(2))
         said = service.log("state.unwritable")

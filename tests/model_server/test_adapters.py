@@ -382,7 +382,7 @@ def test_what_a_killed_process_left_is_deleted(bench: Bench) -> None:
     old = bench.folder / "incoming" / "old"
     old.write_bytes(b"x")
     os.utime(old, (1.0, 1.0))
-    bench.perform(Tidy(("old",), 1000.0))
+    bench.perform(Tidy(("old",), 2.0))
     assert bench.incoming() == [event.file, "old"]
-    bench.perform(Tidy((), 1000.0))
+    bench.perform(Tidy((), 2.0))
     assert bench.incoming() == [event.file]

@@ -7,13 +7,13 @@ import signal
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
+from roost.chassis.clock import SteadyClock
 from roost.chassis.core import Core
 from roost.chassis.doing import Performer
 from roost.chassis.effects import Publish
@@ -43,7 +43,7 @@ class Context:
         session: The service's connection.
         fetcher: Fetches retained topics and blobs over it.
         metrics: The process's metrics.
-        clock: Unix seconds.
+        clock: Unix seconds on the service's own clock, which never jumps.
         rng: The process's randomness.
         post: Hands an event to the core, from any thread.
         take_orders: Subscribes to further filters, whose messages are orders: they go the way of
@@ -178,11 +178,12 @@ class _Process:
         self._name = name
 
     def run(self, build: Callable[[Context], Wiring]) -> int:
+        clock = SteadyClock(self._settings.state_dir)
         context = Context(
             session=self._session,
             fetcher=Fetcher(self._session),
             metrics=self._metrics,
-            clock=time.time,
+            clock=clock,
             rng=self._rng,
             post=lambda event: self._require_runner().post(event),
             take_orders=lambda names: self._require_runner().subscribe(names, names),
@@ -197,7 +198,7 @@ class _Process:
             self._session,
             wiring.decode,
             wiring.performers,
-            time.time,
+            clock,
             self._metrics,
             workers=wiring.workers,
             pause=lambda seconds: void(self._stopping.wait(seconds)),

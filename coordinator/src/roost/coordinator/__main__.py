@@ -16,8 +16,9 @@ from roost.coordinator.settings import CoordinatorSettings
 def build(settings: CoordinatorSettings, context: Context) -> Wiring:
     """Put the coordinator's parts together."""
     process, count = f"{context.rng.getrandbits(64):016x}", itertools.count()
-    spool = Spool(settings.state_dir / "spool", lambda: f"{process}-{next(count)}")
-    models = Models(settings.state_dir / "models")
+    folder, clock = settings.state_dir, context.clock
+    spool = Spool(folder / "spool", lambda: f"{process}-{next(count)}", clock)
+    models = Models(folder / "models", clock)
     keep = Keep(settings.keep_rounds, settings.keep_updates, settings.outcome_expiry_s)
     performers = Performers(context.session, context.fetcher, spool, models, context.clock)
     return Wiring(

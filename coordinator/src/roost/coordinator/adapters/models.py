@@ -2,7 +2,8 @@
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,14 @@ def mapped(path: Path) -> Iterator[memoryview]:
 class Models:
     """The coordinator's folder of model files, each named by its model's digest."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use a folder; it is created, and what a killed process left half-done goes."""
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        """Use a folder; it is created, and what a killed process left half-done goes.
+
+        Args:
+            folder: The folder.
+            clock: The service's clock, as in the core's events.
+        """
+        self._folder, self._clock = folder, clock
         self._outgoing, self._working = folder / "outgoing", folder / "working"
         self._outgoing.mkdir(parents=True, exist_ok=True)
         renew(self._working)
@@ -77,10 +83,15 @@ class Models:
     def has(self, model_digest: str) -> bool:
         """Tell whether a model is here, and keep it from being tidied away just now."""
         try:
-            os.utime(self.path(model_digest))
+            self._stamp(self.path(model_digest))
         except FileNotFoundError:
             return False
         return True
+
+    def _stamp(self, path: Path) -> None:
+        """Give a file the time by which it is tidied; the disk's clock may jump."""
+        now = self._clock()
+        os.utime(path, (now, now))
 
     def adopt(self, path: Path, model_digest: str) -> None:
         """Keep a fetched file under its digest.
@@ -93,6 +104,7 @@ class Models:
         except Refused:
             path.unlink()
             raise
+        self._stamp(path)
         path.replace(self.path(model_digest))
 
     def describe(self, model_digest: str) -> Description:
@@ -125,11 +137,13 @@ class Models:
         try:
             made = average(updates, weights, target, part)
             if binary:
+                self._stamp(part)
                 part.replace(self.path(made))
                 sync(self._folder)
             else:
                 tensors = parse_model(part.read_bytes()).tensors
-                write_durably(self.path(made), encode_model(Model(form, tensors, metadata)))
+                text = encode_model(Model(form, tensors, metadata))
+                write_durably(self.path(made), text, self._clock())
         finally:
             part.unlink(missing_ok=True)
         return made

@@ -8,6 +8,7 @@ is in ``spool/.working``, which no tidying touches.
 import mmap
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -33,8 +34,14 @@ def summary(layout: Layout) -> str:
     return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is whole or absent, and on disk when this returns."""
+def write_durably(path: Path, content: bytes, at: float) -> None:
+    """Write a file that is whole or absent, and on disk when this returns.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        at: Its time on this service's clock, with which it is tidied; the disk's clock may jump.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -42,12 +49,18 @@ def write_durably(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.utime(temporary, (at, at))
         temporary.replace(path)
     except OSError:
         # A full disk: it is tried again, and halves of files would not make room.
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _latest(folder: Path) -> float:
+    """Return the time of the newest file in a folder; an empty one's own."""
+    return max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
 
 
 def renew(folder: Path) -> None:
@@ -59,14 +72,17 @@ def renew(folder: Path) -> None:
 class Spool:
     """The coordinator's folder of updates."""
 
-    def __init__(self, folder: Path, nonce: Callable[[], str]) -> None:
+    def __init__(
+        self, folder: Path, nonce: Callable[[], str], clock: Callable[[], float] = time.time
+    ) -> None:
         """Use a folder.
 
         Args:
             folder: Created; what a killed process left half-done in it goes.
             nonce: Returns a text that no earlier arrival had.
+            clock: The service's clock, as in the core's events.
         """
-        self._folder, self._nonce = folder, nonce
+        self._folder, self._nonce, self._clock = folder, nonce, clock
         self._working = folder / _WORKING
         renew(self._working)
 
@@ -78,7 +94,7 @@ class Spool:
         """
         update = parse_update(payload)
         name = f"{round_id}/{sender}.{self._nonce()}"
-        write_durably(self._folder / name, update.file)
+        write_durably(self._folder / name, update.file, self._clock())
         entries = update.layout.entries
         typed = update.form is ModelForm.SAFETENSORS
         return Arrival(
@@ -134,7 +150,7 @@ class Spool:
         """
         keep = {*rounds, _WORKING}
         for path in self._folder.iterdir():
-            if path.name not in keep and path.stat().st_mtime < before:
+            if path.name not in keep and _latest(path) < before:
                 shutil.rmtree(path, ignore_errors=True)
         if spools is not None:
             self._drop_unknown(set(spools), before)

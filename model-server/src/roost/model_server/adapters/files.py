@@ -1,6 +1,7 @@
 """Model files on disk: whole or absent, in place only after they are durable."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -67,6 +68,7 @@ class Files:
                 form, label, found = _examine(content)
                 sha256 = hashlib.sha256(content).hexdigest()
                 size = len(content)
+            os.utime(path, (at, at))  # by which it is tidied; the disk's clock may jump
             sync(path)
             # Its name, too: the store will soon rely on it.
             sync(self._incoming)
