@@ -19,7 +19,7 @@ from roost.protocol.round.messages import (
     RoundState,
 )
 from roost.protocol.task import topics as tasks
-from roost.protocol.task.messages import TaskState, WorkloadsState
+from roost.protocol.task.messages import TaskState, TaskStatus, WorkloadsState
 
 __all__ = [
     "complete_text",
@@ -265,10 +265,14 @@ def task_end(
         CliError: the manager refused the order.
     """
     news = _News(wire, f"task {task_id}", answer_s)
+    told: str | None = None
     while True:
         received = news.next()
         if state := read(tasks.STATE, received, TaskState):
             news.answered = True
+            if state.state is TaskStatus.QUEUED and state.message not in (None, told):
+                told = state.message  # a name that was mistyped is not worth the whole deadline
+                out.note(f"task {task_id} waits until its deadline: {told}")
             if state.state.final or accepted_only:
                 return state
             out.status(_task_text(state))
