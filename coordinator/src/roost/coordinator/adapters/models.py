@@ -1,15 +1,13 @@
 """Model files by digest: bases that were fetched, averages that were made, labels for sending."""
 
-import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from roost.chassis.files import sync
+from roost.chassis.files import mapped, sync
 from roost.coordinator.adapters.averaging import average
 from roost.coordinator.adapters.spool import renew, summary, write_durably
 from roost.protocol.round.label import ModelLabel, with_label, without_label
@@ -44,17 +42,6 @@ class Description:
     shapes: str
     dtypes: str
     summary: str
-
-
-@contextmanager
-def mapped(path: Path) -> Iterator[memoryview]:
-    """Map a file that is not empty, read-only."""
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        memoryview(content) as view,
-    ):
-        yield view
 
 
 class Models:

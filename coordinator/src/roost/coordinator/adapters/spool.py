@@ -5,7 +5,6 @@ a refused update can never touch an accepted one with the same bytes. What is st
 is in ``spool/.working``, which no tidying touches.
 """
 
-import mmap
 import os
 import shutil
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from roost.chassis.files import sync
+from roost.chassis.files import mapped, sync
 from roost.coordinator.core.seats import Arrival
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
@@ -111,13 +110,7 @@ class Spool:
 
     def take_in_file(self, round_id: str, sender: str, path: Path) -> Arrival:
         """Read an update that was fetched to a file; the file is mapped, not loaded."""
-        if path.stat().st_size == 0:
-            return self.take_in(round_id, sender, b"")  # which cannot be mapped
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
+        with mapped(path) as view:
             return self.take_in(round_id, sender, view)
 
     def path(self, name: str) -> Path:
