@@ -60,7 +60,8 @@ class Shouted:
 class WordCore:
     """Counts words, shouts them, and answers timers."""
 
-    kinds = {"count": Count}  # noqa: RUF012 - constant of a test
+    kinds = {"count": Count, "once": Count}  # noqa: RUF012 - constant of a test
+    cold = frozenset({"once"})
     volatile = frozenset({"seen"})
     effects = (Shout,)
 
@@ -77,6 +78,12 @@ class WordCore:
                 return Decision(effects=(ClearTimer("gone"), ClearTimer("never")))
             case Word(word="volatile"):
                 return Decision({("seen", "x"): Count(1)}, (note("word.seen"),))
+            case Word(word=word) if word.startswith("once "):
+                found = view.get("once", word)
+                times = 1 + (found.times if found else 0)
+                return Decision(
+                    {("once", word): Count(times)}, (Publish("count/once", b"%d" % times),)
+                )
             case Word(word=word):
                 found = view.get("count", word)
                 times = 1 + (found.times if found else 0)
@@ -405,6 +412,26 @@ def test_volatile_states_are_not_stored(house: House) -> None:
     house.say(b"hi")
     house.expect(("count/hi", b"1"), ("loud/hi", b"HI"))
     assert dict(house.store.load_states()) == {("count", "hi"): Count(1)}
+
+
+def test_cold_states_are_looked_up_on_disk(house: House) -> None:
+    """Within one turn, in later ones, and after a restart; none is kept in memory (WIRE-043)."""
+    house.build()
+    house.session.start()
+    for word in (b"once a", b"once b", b"once a"):
+        house.say(word)
+    house.thread = threading.Thread(target=house.runner.run)
+    house.thread.start()
+    house.expect(*(("count/once", times) for times in (b"1", b"1", b"2")), ("up", b"1"))
+    house.stop()
+    assert house.runner._states._kinds.get("once") is None
+    assert house.runner._states._uncommitted == {}
+    house.start()
+    house.expect(("up", b"1"))
+    house.say(b"once a")
+    house.expect(("count/once", b"3"))
+    with pytest.raises(AssertionError, match="'once' is not kept in memory"):
+        house.runner._states.all("once")
 
 
 def test_a_newer_state_is_refused(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ class Core(Protocol):
         kinds: Durable kinds of entities and their frozen dataclasses, stored as JSON.
         volatile: Kinds that live in memory only.
         effects: The service's own effect classes, stored as JSON.
+
+    A core may also have ``cold``, a set of durable kinds that live on disk only, because they grow
+    for ever: ``View.get`` looks them up one by one, ``View.all`` does not know them.
     """
 
     kinds: Mapping[str, type[Any]]
@@ -98,3 +101,9 @@ class Core(Protocol):
 
     def handle(self, event: Any, view: View) -> Decision:
         """Decide what one event changes."""
+
+
+def cold_kinds(core: Core) -> frozenset[str]:
+    """Return the kinds of a core that live on disk only."""
+    found: frozenset[str] = getattr(core, "cold", frozenset())
+    return found

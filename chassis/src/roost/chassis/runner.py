@@ -11,7 +11,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from roost.chassis.core import Connected, Core, Decision, Disconnected, Started, TimerFired
+from roost.chassis.core import (
+    Connected,
+    Core,
+    Decision,
+    Disconnected,
+    Started,
+    TimerFired,
+    cold_kinds,
+)
 from roost.chassis.doing import Doing, Performer
 from roost.chassis.effects import ClearTimer, Note, Publish, SetTimer, note
 from roost.chassis.lanes import Lanes, LanesPort
@@ -82,7 +90,7 @@ class Runner:
         self._metrics, self._pause = metrics, pause
         self._log = get_logger()
         self._queue: Inbox = queue.SimpleQueue() if inbox is None else inbox
-        self._states = States()
+        self._states = States(cold_kinds(core), store.get)
         self._timers = Timers({})
         self._done: list[int] = []
         self._held: list[Any] = []
@@ -164,7 +172,7 @@ class Runner:
         Raises:
             Exception: as ``run``.
         """
-        for key, state in self._store.load_states():
+        for key, state in self._store.load_states(but=cold_kinds(self._core)):
             self._states.put(key, state)
         self._timers = Timers(self._store.timers())
         # First: what the turn of the start publishes is newer than what was left.
@@ -253,6 +261,7 @@ class Runner:
             self._unwritten = turn
             return False
         self._unwritten = None
+        self._states.committed()
         if turn.durable and not self._held:
             self._trouble.over()
         for token in turn.tokens:

@@ -7,7 +7,7 @@ with ``synchronous=FULL``: what was committed survives the loss of power.
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,17 +128,30 @@ class Store:
             if self._db.in_transaction:  # SQLite itself ends some of those that fail
                 self._db.execute("ROLLBACK")
 
-    def load_states(self) -> Iterator[tuple[Key, Any]]:
-        """Yield every entity, oldest first.
+    def get(self, key: Key) -> Any:
+        """Return one entity as it was committed, or None.
+
+        Raises:
+            StateDamaged: it cannot be read.
+        """
+        with self._reading():
+            found = self._db.execute("SELECT body FROM entities WHERE kind=? AND id=?", key)
+            row = found.fetchone()
+            return None if row is None else self._states[key[0]].validate_json(row[0])
+
+    def load_states(self, but: Collection[str] = ()) -> Iterator[tuple[Key, Any]]:
+        """Yield every entity but those of some kinds, oldest first.
 
         Raises:
             StateDamaged: one cannot be read.
         """
+        kinds = [kind for kind in self._states if kind not in but]
+        wanted = ",".join("?" * len(kinds))
+        query = f"SELECT kind, id, body FROM entities WHERE kind IN ({wanted}) ORDER BY rowid"  # noqa: S608 - question marks
         with self._reading():
-            rows = self._db.execute("SELECT kind, id, body FROM entities ORDER BY rowid").fetchall()
+            rows = self._db.execute(query, kinds).fetchall()
             for kind, id_, body in rows:
-                if kind in self._states:
-                    yield (kind, id_), self._states[kind].validate_json(body)
+                yield (kind, id_), self._states[kind].validate_json(body)
 
     def put(self, key: Key, state: Any | None) -> None:
         """Write or, with None, delete one entity."""

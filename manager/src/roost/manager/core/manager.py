@@ -51,6 +51,8 @@ class ManagerCore:
             WORKLOADS: Workloads,
         }
         self.volatile = frozenset({PROPLET, LINK, BINDINGS, PLACE})
+        # Remembered for ever: 427 bytes each on disk, none in memory.
+        self.cold = frozenset({LAUNCH})
         self.effects: tuple[type[Any], ...] = (ReadBindings, ApplyBindings)
 
     def handle(self, event: Any, view: View) -> Decision:
