@@ -203,7 +203,7 @@ def test_an_output_is_a_file_or_stdout(bench: Bench, guest: bytes, *, missing: b
 
 
 def test_outputs_survive_a_loss_of_power(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are on disk, by their names, before the run counts as a success (TASK-062)."""
+    """They are on disk, by their names, before the run counts as a success (TASK-082)."""
     synced: list[str] = []
     monkeypatch.setattr(executor_module, "sync", lambda path: synced.append(path.name))
     monkeypatch.setattr(executor_module.os, "fsync", lambda handle: synced.append(_name(handle)))

@@ -226,7 +226,7 @@ def test_a_pinned_image_needs_no_registry_twice(
 def test_a_pull_ends_with_the_task(
     make: Callable[..., ImageStore], registry: FakeRegistry, slow: str
 ) -> None:
-    """However slowly, and for however long, the registry goes on sending (TASK-061).
+    """However slowly, and for however long, the registry goes on sending (TASK-081).
 
     Regression: a registry was waited for as long as its settings allow.
     """

@@ -142,7 +142,7 @@ def test_files_go_even_if_blobs_cannot(outputs: Outputs, transport: FakeTranspor
 
 
 def test_what_nobody_knows_is_swept(outputs: Outputs, transport: FakeTransport) -> None:
-    """With its blobs; what is held, and what is newer than the start, stays (TASK-060)."""
+    """With its blobs; what is held, and what is newer than the start, stays (TASK-080)."""
     for number, task_id in ((1, "held"), (1, "lost"), (2, "lost"), (3, "new")):
         folder = attempt(outputs, number, task_id)
         (folder.out / "update").write_bytes(task_id.encode() * 400_000)
@@ -160,7 +160,7 @@ def test_what_nobody_knows_is_swept(outputs: Outputs, transport: FakeTransport) 
 def test_a_list_of_blobs_that_was_cut_off_does_no_harm(
     outputs: Outputs, transport: FakeTransport
 ) -> None:
-    """A loss of power left half a line: its blob expires by itself (TASK-060)."""
+    """A loss of power left half a line: its blob expires by itself (TASK-080)."""
     folder = attempt(outputs)
     (folder.out / "update").write_bytes(b"x" * 1_500_000)
     list(outputs.send(EFFECT))
@@ -206,7 +206,7 @@ def test_nobody_offers_a_blob_while_another_withdraws_it(
 def test_files_that_cannot_be_removed_are_left(
     outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start sweeps them; the others go now (TASK-060)."""
+    """The next start sweeps them; the others go now (TASK-080)."""
     for number in (1, 2):
         attempt(outputs, number)
     removed = TaskFolders.remove
