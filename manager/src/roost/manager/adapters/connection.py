@@ -232,14 +232,17 @@ class Connection:
         self,
         _client: paho.Client,
         _userdata: Any,
-        _flags: paho.DisconnectFlags,
+        flags: paho.DisconnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
         if reason.value == _TAKEN_OVER:
             self._say_taken_over()
         if not self._stopping.is_set():
-            self._log.warning("forwarder.disconnected", reason=str(reason))
+            said = flags.is_disconnect_packet_from_server
+            self._log.warning(
+                "forwarder.disconnected", reason=str(reason) if said else "connection lost"
+            )
         self._lost.set()
 
     def _on_answer(
