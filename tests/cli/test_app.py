@@ -149,6 +149,16 @@ def test_a_table_is_aligned_for_people_and_whole_for_programs() -> None:
     assert [json.loads(line) for line in programs.getvalue().splitlines()] == rows
 
 
+def test_a_long_message_is_cut_for_people() -> None:
+    """The line stays readable; programs get all of it."""
+    people, programs = io.StringIO(), io.StringIO()
+    rows = [{"round": "r", "message": "x" * 300}]
+    Output(out=people).table(("round", "message"), rows, empty="")
+    Output(as_json=True, out=programs).table(("round", "message"), rows, empty="")
+    assert people.getvalue().splitlines()[1] == "r      " + "x" * 99 + "…"
+    assert "x" * 300 in programs.getvalue()
+
+
 def test_an_empty_table_says_so_to_people_only() -> None:
     """A program gets no line."""
     people, programs = io.StringIO(), io.StringIO()

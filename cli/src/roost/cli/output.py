@@ -18,6 +18,9 @@ __all__ = ["PALETTE", "Output", "dump", "paint", "wants_colour"]
 #: ANSI codes that stay readable on dark and on light backgrounds.
 PALETTE = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 _CLEAR_LINE = "\r\x1b[2K"
+#: The column whose texts are cut for people.
+MESSAGE = "message"
+_LONGEST = 100
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -76,7 +79,8 @@ class Output:
         """Rows as an aligned table, or as one JSON object a line.
 
         Args:
-            columns: keys of the rows to show to people, in order; JSON gets every key.
+            columns: keys of the rows to show to people, in order; JSON gets every key. Long texts
+                of the column `message` are cut for people.
             rows: what to show.
             empty: said to people when there is no row.
         """
@@ -88,7 +92,7 @@ class Output:
         if not found:
             self.line(empty)
             return
-        cells = [[_cell(row.get(column)) for column in columns] for row in found]
+        cells = [[_shown(column, row.get(column)) for column in columns] for row in found]
         widths = [
             max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)
         ]
@@ -125,6 +129,12 @@ class Output:
             self._err.write(_CLEAR_LINE)
             self._err.flush()
             self._status_shown = False
+
+
+def _shown(column: str, value: object) -> str:
+    """A cell for people; a message's end is left to the command that shows one thing."""
+    cell = _cell(value)
+    return cell if column != MESSAGE or len(cell) <= _LONGEST else cell[: _LONGEST - 1] + "…"
 
 
 def _cell(value: object) -> str:
