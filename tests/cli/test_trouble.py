@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,12 +121,30 @@ def _(case: Case) -> str:
     return run_round(case.place, case.roost, "-k", 3)
 
 
+@says("RoundStart: invalid JSON")
+def _(case: Case) -> str:
+    published(case, b'{"round_id": "r-json", k_of_n: 1}')
+    return shown(case, "r-json", "failed")
+
+
+@says("the last refusal: malformed")
+def _(case: Case) -> str:
+    published(case, b'{"rund_id": "r-typo"}')
+    answers = [""]
+
+    def look() -> bool:
+        answers[0] = case.roost("round", "list", *case.place.at).err
+        return "refusal" in answers[0]
+
+    await_true(look, "nothing is told of it")
+    return answers[0]
+
+
 @says("round_reused")
 def _(case: Case) -> str:
     said = run_round(case.place, case.roost, "--id", "r-once")
     assert "completed" in said
-    with Wire.connect(f"mqtt://127.0.0.1:{case.place.port}") as wire:
-        wire.publish("fl/rounds/start", b'{"round_id":"r-once"}')
+    published(case, b'{"round_id":"r-once"}')
     return shown(case, "r-once", "round_reused")
 
 
@@ -165,6 +184,19 @@ def _(case: Case) -> str:
     assert "offline: board-gone; too few others are left" in said
     assert "completed" in run_round(case.place, case.roost, *who, "-k", 1)
     return said
+
+
+@says("does not run; the last lines of … say why")
+def _(case: Case) -> str:
+    supervisor = case.place.process
+    supervisor.send_signal(signal.SIGSTOP)  # else the coordinator would be back too soon
+    try:
+        case.place.kill("roost.coordinator")
+        answer = case.roost("doctor", *case.place.at)
+    finally:
+        supervisor.send_signal(signal.SIGCONT)
+    assert answer.code == 1
+    return answer.out
 
 
 @says("starting it again in")
@@ -236,6 +268,12 @@ def _(case: Case) -> str:
     since, log = len(case.place.said()), case.tmp / "second.log"
     with case.place.beside("coordinator", log, state_dir=case.tmp / "other"):
         return case.place.await_said(lambda text: "another process connected" in text, since, log)
+
+
+def published(case: Case, order: bytes) -> None:
+    """Start a round by hand."""
+    with Wire.connect(f"mqtt://127.0.0.1:{case.place.port}") as wire:
+        wire.publish("fl/rounds/start", order)
 
 
 def pushed(case: Case, text: str) -> str:
