@@ -16,7 +16,7 @@ COMPLETED = RoundStatus.COMPLETED.value
 GUEST_S = 1.0
 #: How soon `roost up` starts again what ended.
 RESTART_S = 0.5
-TIMEOUT_S = 15.0
+TIMEOUT_S = 10.0
 LIMIT_S = 3.0
 #: What a round may take longer than the undisturbed one and still count as not delayed.
 NOTHING_S = 0.25
@@ -161,6 +161,14 @@ PROBES = (
             why=_STARTS,
             strike=restart(name),
         )
-        for name in ("coordinator", "manager", "model-server", BROKER)
+        for name in ("coordinator", "manager", "model-server")
+    ),
+    Probe(
+        "broker killed and restarted, k = 4",
+        4,
+        "not probed",
+        most_s=5.0,
+        why="up to 4 s until updates that it lost are asked for, 0.5 s until its restart",
+        strike=restart(BROKER),
     ),
 )
