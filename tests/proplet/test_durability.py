@@ -154,6 +154,9 @@ def test_a_tombstone_survives_a_kill(tmp_path: Path) -> None:
         manager.send("start", StartTask(attempt=1, remaining_s=60.0, task=SPEC))
         manager.send("start", StartTask(attempt=2, remaining_s=60.0, task=SPEC))
         assert manager.hear("accepted")["attempt"] == 2
+        stop, done = device.take()
+        assert stop == StopGuest("t:1", 1)
+        done.put(())
         effect, answer = device.take()
         assert effect.attempt == 2
         answer.put(())

@@ -1,6 +1,6 @@
 """The proplet's core: many tasks, their run slots, the connection, the presence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from roost.chassis.core import (
     View,
 )
 from roost.chassis.effects import Effect, Publish, note
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.events import MountsFound, SaidOffline, StartArrived
 from roost.proplet.core.happenings import DeadlinePassed, RetryDue, SlotFreed
 from roost.proplet.core.lifecycle import DEADLINE_TIMER, step
@@ -72,7 +72,7 @@ class PropletCore:
     slots: int
     kinds: Mapping[str, type[Any]] = field(default_factory=lambda: {TASK: Held})
     volatile: frozenset[str] = frozenset({LINK})
-    effects: tuple[type[Any], ...] = (Execute, StopGuest, SendOutputs, Discard)
+    effects: tuple[type[Any], ...] = (Execute, StopGuest, SendOutputs, Discard, Sweep)
 
     @property
     def me(self) -> Identity:
@@ -84,7 +84,7 @@ class PropletCore:
         draft = _Draft(view)
         match event:
             case Started():
-                pass
+                draft.effects += [*_stop_again(draft.held()), _sweep(draft.held())]
             case Connected():
                 draft.link = replace(draft.link, connected=True, presence=b"")
                 self._say_again(event.at, draft)
@@ -166,3 +166,21 @@ class PropletCore:
             draft.link = replace(link, presence=payload)
             topic = topics.PRESENCE.format(proplet_id=self.card.proplet_id)
             draft.effects.append(Publish(topic, payload, retain=True, durable=False))
+
+
+def _stop_again(tasks: Mapping[str, Held]) -> Iterator[StopGuest]:
+    """Yield the stops of attempts whose run may be left in the journal.
+
+    A stop is done at once, the run that it ended a moment later: a process that was killed in
+    between would begin the run again, before anything else of its task.
+    """
+    for task_id, held in tasks.items():
+        over = held.attempt if held.phase is Phase.STOPPED else held.attempt - 1
+        if over > 0:
+            yield StopGuest(task_id, over)
+
+
+def _sweep(tasks: Mapping[str, Held]) -> Sweep:
+    """Return what removes the files of all other attempts than those that are held."""
+    held = ((task_id, held.attempt) for task_id, held in tasks.items() if held.spec is not None)
+    return Sweep(tuple(held))
