@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from roost.manager.bindings import load
-from roost.manager.core.launch import expand
+from roost.manager.core.binding import LaunchRule
+from roost.manager.core.launch import expand, read_wish
 from roost.manager.core.read_binding import read_binding
 from roost.manager.core.rules import check
 from roost.protocol.round.update import parse_update
@@ -23,6 +24,11 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def tasks_of(rule: LaunchRule, message: str) -> list[TaskRequest]:
+    """Return the tasks that a launching message makes."""
+    return list(expand(rule, read_wish(rule, message.encode())))
+
+
 def test_binding_example_is_taken() -> None:
     """The binding on the workloads page is well formed and breaks no rule (BIND-001, BIND-002)."""
     (text,) = blocks("workloads.md", "toml")
@@ -37,8 +43,7 @@ def test_message_of_the_example_launches() -> None:
     rule = check([read_binding("shelf.toml", text.encode())]).launches[0]
     page = (SPECS / "workloads.md").read_text()
     (message,) = re.findall(r"mosquitto_pub -V 5 -t texts/fiction -m '(.*?)'", page, re.DOTALL)
-    expansion = expand(rule, message.replace("blob:…", BLOB).encode())
-    (task,) = expansion.requests
+    (task,) = tasks_of(rule, message.replace("blob:…", BLOB))
     assert task.task_id == "t1"
     assert task.proplet == "proplet-1"
     assert task.deadline_s == 60
@@ -83,7 +88,7 @@ def test_what_a_training_guest_gets(
     }  # fmt: skip
     if hyperparams is not None:
         start["hyperparams"] = hyperparams
-    tasks = expand(rule, json.dumps(start).encode()).requests
+    tasks = tasks_of(rule, json.dumps(start))
     assert [task.task_id for task in tasks] == ["r-1:p1", "r-1:p2"]
     assert tasks[0].proplet == "p1"
     assert tasks[0].env == {
@@ -108,5 +113,5 @@ def test_a_training_guest_may_get_less_time_than_the_round() -> None:
         "round_id": "r-1", "model_uri": "fl/models/global_model_v0", "participants": ["p1"],
         "task_wasm_image": BLOB, "k_of_n": 1, "timeout_s": 3600, "guest_s": 30,
     }  # fmt: skip
-    (task,) = expand(rule, json.dumps(start).encode()).requests
+    (task,) = tasks_of(rule, json.dumps(start))
     assert (task.deadline_s, task.limits.wall_s) == (3600, 30)
