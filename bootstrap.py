@@ -7,6 +7,7 @@ pip and uv.
 
     demo    five proplets learn handwritten digits, over MQTT; keeps its state in .roost
     up      start Roost and leave it running
+    join    on a board: become a proplet, with the line that `roost proplet invite` printed
     test    all tests        check   format, lint, types, contracts, generated files, fast tests
     bench   measurements     guest   rebuild the guest program (downloads a C compiler)
     clean   remove everything that was ever written here
@@ -18,6 +19,7 @@ What follows the target is passed on: `python3 bootstrap.py up --proplets 3`.
 # ruff: noqa: T201 - it talks to a person
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -34,6 +36,9 @@ OLDEST_UV = (0, 9, 8)  # the first that knows exclude-dependencies
 USER = ("--package", "roost-cli", "--no-default-groups")
 DEVELOPER = ("--all-packages", "--group", "dev")
 COMPILER = ("--group", "guest")
+
+#: Processors for which Wasmtime has no wheel; pip would only say that it found none.
+NO_WHEELS = ("armv6l", "armv7l", "armv8l", "i386", "i686")
 
 #: What `clean` removes, at the root and anywhere.
 WRITTEN_HERE = {".venv", ".roost", "dist", "build"}
@@ -157,6 +162,14 @@ def up(args: "list[str]") -> None:
     become_roost("up", *args)
 
 
+def join(args: "list[str]") -> None:
+    """Join with an invitation."""
+    if platform.machine() in NO_WHEELS:
+        fail("no Wasmtime for " + platform.machine() + ": Roost needs aarch64 or x86-64, 64 bits")
+    sync(*USER)
+    become_roost("proplet", "join", *args)
+
+
 def test(args: "list[str]") -> None:
     """Run all tests."""
     developer_tools()
@@ -209,7 +222,7 @@ def is_written(parent: Path, name: str) -> bool:
     return name in WRITTEN_ANYWHERE or name.endswith(".egg-info")
 
 
-TARGETS = {t.__name__: t for t in (demo, up, test, check, bench, guest, clean)}
+TARGETS = {t.__name__: t for t in (demo, up, join, test, check, bench, guest, clean)}
 
 
 def main() -> None:

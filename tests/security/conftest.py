@@ -23,6 +23,7 @@ from roost.cli.security.site import Site
 from roost.cli.security.users import Role, new_password
 
 DEADLINE_S = 10.0
+STARTED_WITHIN_S = 60.0
 NOT_AUTHORIZED = 135
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 NOW = datetime.now(UTC)
@@ -93,6 +94,19 @@ def running(root: Path, site: Site) -> Iterator[Secured]:
     finally:
         process.kill()
         process.wait(DEADLINE_S)
+
+
+def await_connected(log: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a service is connected: what is ordered before that is lost."""
+    for _ in range(int(STARTED_WITHIN_S * 20)):
+        if "broker.connected" in log.read_text():
+            return
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")

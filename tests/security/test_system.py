@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from roost.client_wasm import guest_path
 
-from .conftest import WORKLOADS, Secured, make_site, running
+from .conftest import WORKLOADS, Secured, await_connected, make_site, running
 
 DEADLINE_S = 60.0
 PROPLETS = ("p1", "p2")
@@ -67,19 +67,6 @@ def services(tmp_path: Path, broker: Secured) -> Iterator[list[Path]]:
         process.terminate()
     for process in processes:
         process.wait(DEADLINE_S)
-
-
-def await_connected(log: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a service is connected: what is ordered before that is lost."""
-    for _ in range(int(DEADLINE_S * 20)):
-        if "broker.connected" in log.read_text():
-            return
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 UNTESTED: Final = Path(__file__).with_name("rules_without_test.txt")
 FAMILIES: Final = ("WIRE", "BLOB", "TASK", "FWD", "BIND", "GUEST", "ROUND", "UPDATE", "MODEL",
-                   "EXP", "PHONE", "BROKER")  # fmt: skip
+                   "EXP", "PHONE", "BROKER", "JOIN")  # fmt: skip
 _ID: Final = re.compile(rf"\b(?:{'|'.join(FAMILIES)})-[0-9]{{3}}\b")
 _RULE: Final = re.compile(r"^\* \*\*([A-Z]+-[0-9]{3})\*\* ", re.MULTILINE)
 _OWN: Final = ("tests/specs/rules.py", "tests/specs/test_rules.py")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from roost.chassis.settings import BrokerSettings
 from roost.cli.broker import BrokerPlan, plan_broker
 from roost.cli.children import Program
 from roost.cli.errors import INTERRUPTED, OK, UsageProblem
 from roost.cli.logs import LogSink
 from roost.cli.output import Output
+from roost.cli.security.hosting import Hosted, host
+from roost.cli.security.planning import Wishes
 from roost.cli.state import Instance, StateDir
 from roost.cli.supervisor import Supervisor
 from roost.cli.welcome import first_steps
@@ -34,6 +38,8 @@ class LocalRoost:
         port: loopback port of a broker of our own.
         broker: `auto`, `embedded`, `mosquitto` or a URL.
         workloads: folder of workload bindings.
+        listen: `ADDRESS[:PORT]` where devices of other machines reach the broker; None: nowhere.
+        hosts: what they call this machine.
     """
 
     state: StateDir
@@ -41,6 +47,8 @@ class LocalRoost:
     port: int
     broker: str
     workloads: Path
+    listen: str | None = None
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def plan(
@@ -51,6 +59,8 @@ class LocalRoost:
         port: int | None = None,
         broker: str = "auto",
         workloads: str | None = None,
+        listen: str | None = None,
+        hosts: tuple[str, ...] = (),
     ) -> LocalRoost:
         """Fill in what was not said from the state folder's last instance, else with defaults.
 
@@ -64,7 +74,7 @@ class LocalRoost:
         if port is None:
             port = last.port if last and last.kind != "external" else DEFAULT_PORT
         names = tuple(f"proplet-{n}" for n in range(1, number + 1))
-        return cls(state, names, port, broker, find_workloads(workloads))
+        return cls(state, names, port, broker, find_workloads(workloads), listen, hosts)
 
     def run(self, out: Output) -> int:
         """Run everything until a signal comes.
@@ -75,16 +85,34 @@ class LocalRoost:
         """
         with self.state.locked():
             plan = plan_broker(self.broker, self.port, self.state)
+            hosted = self._host(plan)
             self.state.images.mkdir(exist_ok=True)
             self.state.write_instance(
                 Instance(os.getpid(), plan.url, plan.kind, plan.port, len(self.proplets))
             )
             out.result({"event": "starting", "broker": plan.url, "kind": plan.kind}, plan.about)
-            return self._supervise(out, plan)
+            if hosted is not None:
+                out.result({"event": "listening", "url": hosted.url}, hosted.about)
+            return self._supervise(out, plan, hosted)
 
-    def _supervise(self, out: Output, plan: BrokerPlan) -> int:
+    def _host(self, plan: BrokerPlan) -> Hosted | None:
+        """Let devices of other machines in, if that was said."""
+        if self.listen is None:
+            return None
+        wishes = Wishes(
+            listen=self.listen,
+            hosts=self.hosts,
+            loopback_port=plan.port,
+            prefix=BrokerSettings().topic_prefix,
+            workloads=self.workloads,
+        )
+        return host(wishes, plan, self.state.broker, self.proplets)
+
+    def _supervise(self, out: Output, plan: BrokerPlan, hosted: Hosted | None) -> int:
         broker = Program("broker", plan.argv) if plan.argv else None
-        services = programs(self.state, plan, self.proplets, self.workloads)
+        credentials = hosted.credentials if hosted is not None else {}
+        services = programs(self.state, plan, self.proplets, self.workloads, credentials)
+        services += hosted.programs if hosted is not None else ()
         names = (["broker"] if broker else []) + [p.name for p in services]
         sink = LogSink(self.state.logs, None if out.as_json else sys.stdout, names)
 
@@ -109,15 +137,28 @@ class LocalRoost:
 
 
 def programs(
-    state: StateDir, plan: BrokerPlan, proplets: Sequence[str], workloads: Path
+    state: StateDir,
+    plan: BrokerPlan,
+    proplets: Sequence[str],
+    workloads: Path,
+    credentials: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> list[Program]:
-    """The services of a local Roost, each with its settings."""
+    """The services of a local Roost, each with its settings.
+
+    Args:
+        state: the folder for everything that is written.
+        plan: the broker.
+        proplets: ids of the proplets.
+        workloads: folder of workload bindings.
+        credentials: settings with user name and password, by service, where the broker wants them.
+    """
     common = {"ROOST_BROKER": plan.url, "ROOST_LOG_FORMAT": "console"}
 
     def service(name: str, module: str, folder: Path, **settings: str) -> Program:
         folder.mkdir(parents=True, exist_ok=True)
         argv = (sys.executable, "-m", f"roost.{module}")
-        return Program(name, argv, {**common, "ROOST_STATE_DIR": str(folder), **settings})
+        mine = {**common, **credentials.get(name, {}), "ROOST_STATE_DIR": str(folder)}
+        return Program(name, argv, {**mine, **settings})
 
     found = [
         service("manager", "manager", state.service("manager"), ROOST_WORKLOADS=str(workloads)),

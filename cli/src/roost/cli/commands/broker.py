@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from roost.cli.broker import find_mosquitto
 from roost.cli.errors import CliError, UsageProblem
+from roost.cli.local import find_workloads
 from roost.cli.options import Call, local
 from roost.cli.security.folder import BrokerFolder, running_pid
 from roost.cli.security.planning import Wishes, plan_site
@@ -50,7 +51,12 @@ def group() -> None:
     metavar="PORT",
     help="For this machine, without passwords; 0: not at all. 1883.",
 )
-@click.option("--prefix", metavar="TEXT", help="Goes before all topics (ROOST_TOPIC_PREFIX).")
+@click.option(
+    "--prefix",
+    envvar="ROOST_TOPIC_PREFIX",
+    metavar="TEXT",
+    help="Goes before all topics; ROOST_TOPIC_PREFIX.",
+)
 @click.option("--workloads", metavar="DIR", help="Folder of workload bindings.")
 @click.option("--run-as", metavar="USER", help="Whom mosquitto becomes when root starts it.")
 @click.option("--cert", type=click.Path(path_type=Path), help="A certificate made elsewhere.")
@@ -61,6 +67,7 @@ def setup(
     call: Call,
     folder: Path | None,
     loopback: int | None,
+    workloads: str | None,
     cert: Path | None,
     key: Path | None,
     ca: Path | None,
@@ -72,7 +79,10 @@ def setup(
     need a password and TLS; only this machine does without.
     """
     broker = _folder(call, folder)
-    site = plan_site(Wishes(loopback_port=loopback, **said), broker)  # type: ignore[arg-type]
+    is_new = workloads is not None or not broker.exists
+    found = find_workloads(workloads) if is_new else None
+    wishes = Wishes(loopback_port=loopback, workloads=found, **said)  # type: ignore[arg-type]
+    site = plan_site(wishes, broker)
     if cert is not None or key is not None or ca is not None:
         if cert is None or key is None or ca is None:
             raise UsageProblem("--cert, --key and --ca belong together")
@@ -179,7 +189,6 @@ def remove(call: Call, name: str, folder: Path | None) -> None:
     if found is None or found.role is Role.SERVICE:
         raise CliError(f"there is no such user: {name}; `roost broker show` names them")
     broker.remove(name)
-    broker.paths.settings("people", name).unlink(missing_ok=True)
     call.out.result({"removed": name}, f"{name} may connect no longer")
 
 

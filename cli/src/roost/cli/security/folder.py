@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from roost.cli.errors import CliError, UsageProblem
 from roost.cli.security.configuration import secured_config
 from roost.cli.security.files import locked, private_folder, write_private
+from roost.cli.security.invitations import Invitations
 from roost.cli.security.site import Site, SitePaths
 from roost.cli.security.trust import ensure_certificates
 from roost.cli.security.users import Role, User, Users, hash_password, new_password
@@ -126,9 +127,12 @@ class BrokerFolder:
             store(self.users().adding(User(name, role, hash_password(password))))
 
     def remove(self, name: str) -> None:
-        """Let a user connect no longer; its connection ends."""
+        """Let a user connect no longer, invited again or not; its connection ends."""
         with self.changing() as store:
             store(self.users().without(name))
+            Invitations(self.paths.invites).withdraw(name)
+            for kind in ("people", "services"):
+                self.paths.settings(kind, name).unlink(missing_ok=True)
 
     def reload(self) -> bool:
         """Let a running mosquitto read again what changed; False if none runs on this folder.
@@ -154,6 +158,11 @@ class BrokerFolder:
         private_folder(file.parent)
         write_private(file, "".join(f"{key}={value}\n" for key, value in settings.items()))
         return file
+
+    def read_environment(self, kind: str, name: str) -> dict[str, str]:
+        """Settings that were written for one who connects."""
+        lines = self.paths.settings(kind, name).read_text().splitlines()
+        return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
     def environment(self, name: str, password: str, url: str) -> dict[str, str]:
         """Settings of one who connects from this machine, or takes `ca.pem` along."""
@@ -183,6 +192,30 @@ class BrokerFolder:
                 settings["ROOST_FORWARDER_PASSWORD"] = passwords[FORWARDER]
             self.write_environment(self._settings_of(name).parent.name, name, settings)
         return users
+
+    def local_devices(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Let proplets of this machine connect; their settings by name.
+
+        Raises:
+            UsageProblem: somebody else has such a name.
+        """
+        site, found = self.site(), dict[str, dict[str, str]]()
+        with self.changing() as store:
+            users = self.users()
+            for name in names:
+                password = _password_in(self.paths.settings("services", name))
+                if name in users.by_name and password is None:
+                    raise UsageProblem(
+                        f"{name} is a board that has joined, or a user: revoke it, or run fewer "
+                        "--proplets here"
+                    )
+                if name not in users.by_name or password is None:
+                    password = new_password()
+                    users = users.adding(User(name, Role.DEVICE, hash_password(password)))
+                found[name] = self.environment(name, password, site.service_url)
+                self.write_environment("services", name, found[name])
+            store(users)
+        return found
 
     def _settings_of(self, name: str) -> Path:
         return self.paths.settings("people" if name == OPERATOR else "services", name)
@@ -224,8 +257,8 @@ def running_pid(paths: SitePaths) -> int | None:
 def _password_in(file: Path) -> str | None:
     """The password in a file of settings, or None."""
     lines = file.read_text().splitlines() if file.exists() else []
-    found = (line.partition("=") for line in lines)
-    return next((value for key, _, value in found if key == _PASSWORD), None)
+    mark = f"{_PASSWORD}="
+    return next((line.removeprefix(mark) for line in lines if line.startswith(mark)), None)
 
 
 def _topics(site: Site) -> WorkloadTopics:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from roost.cli.errors import UsageProblem
-from roost.cli.local import find_workloads
 from roost.cli.security.folder import BrokerFolder
 from roost.cli.security.site import Site, default_user, is_loopback, own_addresses, parse_listen
 
@@ -24,7 +24,7 @@ class Wishes:
         hosts: Names and addresses that devices call this machine.
         loopback_port: For this machine, without passwords; 0: no such listener.
         prefix: Topic prefix.
-        workloads: Folder of workload bindings.
+        workloads: Folder of workload bindings; a folder that is new needs it.
         run_as: The user that mosquitto becomes when root starts it.
     """
 
@@ -32,7 +32,7 @@ class Wishes:
     hosts: tuple[str, ...] = ()
     loopback_port: int | None = None
     prefix: str | None = None
-    workloads: str | None = None
+    workloads: Path | None = None
     run_as: str | None = None
 
 
@@ -57,7 +57,8 @@ def plan_site(wishes: Wishes, folder: BrokerFolder) -> Site:
     loopback = wishes.loopback_port
     if loopback is None:
         loopback = before.loopback_port or 0 if before else _LOOPBACK_PORT
-    workloads = wishes.workloads or (before.workloads if before else None)
+    workloads = wishes.workloads or (Path(before.workloads) if before else None)
+    assert workloads is not None, "a new folder needs bindings to take rights from"
     prefix = wishes.prefix if wishes.prefix is not None else before.prefix if before else ""
     return Site(
         listen=listen,
@@ -67,7 +68,7 @@ def plan_site(wishes: Wishes, folder: BrokerFolder) -> Site:
         loopback_port=loopback or None,
         hosts=hosts or own_addresses(listen),
         prefix=prefix if not prefix or prefix.endswith("/") else prefix + "/",
-        workloads=str(find_workloads(workloads)),
+        workloads=str(workloads),
         run_as=wishes.run_as or default_user(folder.paths.root, os.geteuid()),
         given_certificate=before.given_certificate if before else False,
     )
