@@ -8,7 +8,7 @@ import pytest
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired
 from roost.chassis.effects import Note, Publish
 from roost.proplet.core import proplet
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.events import (
     GuestEnded,
     MountsFound,
@@ -144,6 +144,16 @@ def test_a_last_will_that_came_late_is_contradicted() -> None:
         assert (card["status"], len(card["running"])) == ("online", 1)
     made.do(Disconnected(4.0))
     assert published(made.do(SaidOffline(5.0)), "presence") == []
+
+
+def test_a_start_sweeps_what_is_not_held() -> None:
+    """What is held stays, whatever its phase; a tombstone has no files (TASK-080)."""
+    before = world(slots=1)
+    before.do(start("t1", attempt=2))
+    before.do(start("t2"))
+    before.do(StopArrived(1.0, "t3", 1, StopReason.CANCELLED))
+    decision = World(PropletCore(CARD, 1), before.kinds).do(Started(2.0))
+    assert of(decision, Sweep) == [Sweep((("t1", 2), ("t2", 1)))]
 
 
 def test_only_so_many_run_at_once() -> None:

@@ -15,7 +15,7 @@ from roost.chassis.runner import Runner
 from roost.chassis.store import Store
 from roost.chassis.testing import MemoryBroker
 from roost.proplet.adapters.decode import decode, subscriptions
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.events import GuestEnded, MountsFound, OutputsSent
 from roost.proplet.core.proplet import PropletCore
 from roost.proplet.core.states import Outcome
@@ -81,8 +81,10 @@ def process(folder: Path, broker: MemoryBroker, device: Device) -> Iterator[None
     store = Store(folder / "state.sqlite", core.kinds, core.effects)
     session = broker.session()
     kinds = (Execute, StopGuest, SendOutputs, Discard)
+    performers: dict[type[Any], Any] = dict.fromkeys(kinds, device.perform)
+    performers[Sweep] = lambda _effect: ()
     runner = Runner(
-        core, store, session, decode, dict.fromkeys(kinds, device.perform), lambda: 1000.0,
+        core, store, session, decode, performers, lambda: 1000.0,
         Metrics(), pause=lambda _seconds: None,
     )  # fmt: skip
     runner.subscribe(subscriptions("p1"))

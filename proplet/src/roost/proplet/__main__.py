@@ -15,7 +15,7 @@ from roost.proplet.adapters.mqtt import MqttTransport
 from roost.proplet.adapters.oci import Registry
 from roost.proplet.adapters.outputs import Outputs
 from roost.proplet.adapters.sampler import Sampler
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.proplet import PropletCore
 from roost.proplet.guest import ModuleCache
 from roost.proplet.settings import PropletSettings
@@ -70,6 +70,7 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
         timeout_s=timeout_s,
     )
     outputs = Outputs(settings.proplet_id, folders, transport, context.clock)
+    found = tuple(folders.all())
     sampler = Sampler(
         context.session,
         settings.proplet_id,
@@ -91,6 +92,7 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
             StopGuest: executor.stop,
             SendOutputs: outputs.send,
             Discard: outputs.discard,
+            Sweep: lambda effect: outputs.sweep(effect, found),
         },
         workers=2 * settings.slots + _SPARE_WORKERS,
         background=(sampler,),

@@ -100,17 +100,18 @@ class Outputs:
             if number < effect.below
         )
 
-    def sweep(self, effect: Sweep) -> None:
-        """Remove what attempts left that nobody here knows any more."""
+    def sweep(self, effect: Sweep, found: Iterable[AttemptFolder]) -> None:
+        """Remove what attempts left that nobody here knows any more.
+
+        Args:
+            effect: Names those that are known.
+            found: What lay there before anything ran.
+        """
         kept = {self.folders.attempt(task_id, number).root for task_id, number in effect.keep}
-        self._remove(
-            attempt
-            for attempt in self.folders.all()
-            if attempt.root not in kept and attempt.root.stat().st_mtime < effect.before
-        )
+        self._remove(attempt for attempt in found if attempt.root not in kept)
 
     def _remove(self, attempts: Iterable[AttemptFolder]) -> None:
-        going = list(attempts)
+        going = [attempt for attempt in attempts if attempt.root.is_dir()]
         withdrawn = {manifest for attempt in going for manifest in _offered(attempt)}
         if withdrawn:
             with self._offering:

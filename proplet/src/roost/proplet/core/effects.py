@@ -70,13 +70,12 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Remove the files of attempts but these, unless they are newer: nobody knows them.
+    """Remove what lay on disk at the start, but the files of these attempts.
 
-    A crash, or a state folder that was lost in part, left them.
+    A crash, or a state folder that was lost in part, left it.
     """
 
     keep: tuple[tuple[str, int], ...]
-    before: float
 
     @property
     def lane(self) -> str:
