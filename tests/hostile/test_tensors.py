@@ -54,11 +54,14 @@ def test_without_this_rule_two_models_would_have_one_digest() -> None:
         json.dumps({"a": entry(0, 4)}).encode("utf-32"),
         b"\xef\xbb\xbf" + json.dumps({"a": entry(0, 4)}).encode(),
         b'{"a":%s,"a":%s}' % ((json.dumps(entry(0, 4)).encode(),) * 2),
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1e999}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":NaN}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1%s}}' % (b"0" * 310),
         b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
     ],
 )
 def test_a_header_that_readers_would_not_agree_on_is_refused(header: bytes) -> None:
-    """Other encodings than UTF-8, and one name twice (MODEL-012)."""
+    """Other encodings than UTF-8, one name twice, numbers that are none (MODEL-012)."""
     assert refusal(raw(header, bytes(4))) == "bad_model"
 
 

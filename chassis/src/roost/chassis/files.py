@@ -20,14 +20,16 @@ def sync(path: Path) -> None:
 def mapped(path: Path) -> Iterator[memoryview]:
     """Map a file read-only; an empty one, which cannot be mapped, gives an empty view.
 
-    Whoever keeps a part of the view beyond the context makes its end fail with ``BufferError``.
+    Whoever keeps a part of the view beyond the context makes its end fail with ``BufferError``,
+    unless the context ends with an exception: its traceback keeps parts of the view in its
+    frames, so the mapping goes with the exception, and says nothing instead of it.
     """
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             yield memoryview(b"")
             return
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as view,
-        ):
-            yield view
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    view = memoryview(content)
+    yield view
+    view.release()
+    content.close()

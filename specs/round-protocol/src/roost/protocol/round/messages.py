@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 from roost.wire.ids import DerivedId, Id, Sha256
-from roost.wire.message import MAX_WHOLE, AnyJson, Message, Part, Seconds
+from roost.wire.message import MAX_WHOLE, AnyJson, Count, Message, Part, Seconds
 
 MODEL_NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9-]{0,31}(?:_[A-Za-z0-9-]{1,32}){0,3}"
 DEFAULT_MODEL_NAME: Final = "global_model"
@@ -84,9 +84,9 @@ class RoundState(Message):
     round_id: DerivedId
     state: RoundStatus
     model_uri: str
-    k_of_n: int
-    participants: int = Field(description="how many were invited")
-    updates: int = Field(description="how many were accepted")
+    k_of_n: Count
+    participants: Count = Field(description="how many were invited")
+    updates: Count = Field(description="how many were accepted")
     missing: tuple[str, ...] = Field(
         default=(), description="the first who were invited and have nothing accepted yet"
     )
@@ -95,7 +95,7 @@ class RoundState(Message):
         default_factory=dict, description="the first whose tasks failed: name and words"
     )
     failures: int = Field(default=0, description="how many tasks failed")
-    refusals: dict[str, int] = Field(default_factory=dict, description="refused, by reason")
+    refusals: dict[str, Count] = Field(default_factory=dict, description="refused, by reason")
     last_refusal: str | None = None
     time_left_s: float | None = Field(default=None, description="seconds when this was written")
     message: str | None = None
@@ -108,12 +108,12 @@ class RoundComplete(Message):
     outcome: RoundStatus = Field(description="completed or failed")
     reason: str | None = Field(default=None, description="name of the failure")
     message: str | None = Field(default=None, description="what was wrong and what exists")
-    model_version: int | None = None
+    model_version: Count | None = None
     model_topic: str | None = None
     model_digest: Sha256 | None = None
     base_model: str | None = None
-    updates: int = 0
-    samples: int = 0
+    updates: Count = 0
+    samples: Count = 0
     metrics: dict[str, float] = Field(
         default_factory=dict, description="averages over participants, weighted by num_samples"
     )
@@ -132,9 +132,9 @@ class ModelVersion(Part):
     topic: str
     digest: Sha256 = Field(description="over the tensors, see specs")
     sha256: Sha256 = Field(description="of the file")
-    size: int = Field(ge=0, description="bytes of the file")
+    size: Count = Field(description="bytes of the file")
     form: str = Field(description="json or safetensors")
-    parent: int | None = None
+    parent: Count | None = None
     publish_id: DerivedId
     metrics: dict[str, float] = Field(default_factory=dict)
     architecture: str | None = None
@@ -143,7 +143,7 @@ class ModelVersion(Part):
 class ModelLine(Part):
     """All kept versions of one model name, oldest first."""
 
-    latest: int
+    latest: int = Field(ge=0, le=MAX_VERSION)
     versions: tuple[ModelVersion, ...]
 
 
@@ -152,8 +152,8 @@ class RefusedPublish(Part):
 
     publish_id: str | None = None
     name: str | None = None
-    version: int | None = None
-    code: int
+    version: Count | None = None
+    code: Count
     reason: str
 
 
@@ -214,8 +214,8 @@ class ExperimentState(Message):
 
     experiment_id: Id
     state: ExperimentStatus
-    rounds: int
-    rounds_completed: int
+    rounds: Count
+    rounds_completed: Count
     current_round: str | None = None
     model_topic: str | None = Field(default=None, description="newest version it made")
     message: str | None = None
@@ -226,5 +226,5 @@ class CoordinatorState(Message):
 
     open_rounds: tuple[str, ...] = ()
     running_experiments: tuple[str, ...] = ()
-    refusals: dict[str, int] = Field(default_factory=dict)
+    refusals: dict[str, Count] = Field(default_factory=dict)
     last_refusal: str | None = None

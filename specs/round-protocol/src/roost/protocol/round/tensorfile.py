@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ _NAMES: Final = {numpy_name: name for name, numpy_name in DTYPES.items()}
 _METADATA: Final = "__metadata__"
 _LENGTH_BYTES: Final = 8
 _ALIGNMENT: Final = 8
+_LONGEST_COUNT: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ def read_layout(content: Buffer) -> Layout:
     header, data_start = _header(content)
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(
-        isinstance(value, str) and is_text(value) and is_text(name)
-        for name, value in metadata.items()
+        isinstance(value, str) for value in metadata.values()
     ):
         raise _bad("its metadata is not text by name")
     if not 0 < len(header) <= MAX_TENSORS:
@@ -103,7 +103,15 @@ def _header(content: Buffer) -> tuple[dict[str, Any], int]:
     try:
         # Decoded here: json would take UTF-16 and UTF-32 as well.
         text = bytes(content[_LENGTH_BYTES:data_start]).decode()
-        header = json.loads(text, object_pairs_hook=_unique)
+        header = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_count,
+            parse_float=_no_count,
+            parse_constant=_no_count,
+        )
+        if "\\u" in text:
+            json.dumps(header, ensure_ascii=False).encode()  # no half of a surrogate pair
     except (ValueError, RecursionError):
         raise _bad("its header is not JSON") from None
     if not isinstance(header, dict):
@@ -117,6 +125,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise _bad("its header has one name twice")
     return found
+
+
+def _count(digits: str) -> int:
+    if len(digits) > _LONGEST_COUNT:
+        raise _bad("its header has a number that no reader takes")
+    return int(digits)
+
+
+def _no_count(number: str) -> NoReturn:
+    raise _bad(f"its header has {number:.20}, where only whole numbers belong")
 
 
 def is_text(value: str) -> bool:
