@@ -19,8 +19,9 @@ from roost.coordinator.adapters.models import Description
 from roost.coordinator.adapters.spool import Arrival, summary
 from roost.coordinator.core.average import weighted_sum
 from roost.manager.core.forward import SOURCE_TOPIC, Plan
+from roost.model_server.adapters.files import FileDamaged
 from roost.model_server.core.state import Submitted, Version
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.events import GuestEnded, GuestStarted, OutputsDelayed, OutputsSent
 from roost.proplet.core.states import Outcome
 from roost.protocol.round.label import ModelLabel, read_label, with_label, without_label
@@ -40,7 +41,7 @@ from roost.protocol.task.messages import FailureReason
 from roost.wire.refusal import Refused
 
 from .disk import Disk, MemoryPath
-from .hub import Hub
+from .process import Process
 
 # -- coordinator ---------------------------------------------------------------------------------
 
@@ -48,7 +49,7 @@ from .hub import Hub
 class MemorySpool:
     """``roost.coordinator.adapters.spool.Spool`` on a disk in memory."""
 
-    def __init__(self, folder: MemoryPath, nonce: Callable[[], str]) -> None:
+    def __init__(self, folder: MemoryPath, nonce: Callable[[], str], *_clock: object) -> None:
         self._disk, self._folder, self._nonce = folder.disk, folder.name, nonce
         self._disk.remove_all(f"{self._folder}/.working/")
 
@@ -88,19 +89,25 @@ class MemorySpool:
         for name in names:
             self.path(name).unlink(missing_ok=True)
 
-    def tidy(self, rounds: Iterable[str], before: float) -> None:
-        """Delete all updates but these rounds' and what is newer."""
-        keep = {*rounds, ".working"}
-        for name in self._disk.names(self._folder + "/"):
-            is_old = self._disk.files[name].changed < before
-            if name.split("/")[1] not in keep and is_old:
-                self._disk.path(name).unlink(missing_ok=True)
+    def tidy(
+        self, rounds: Iterable[str], before: float, spools: Iterable[str] | None = None
+    ) -> None:
+        """Delete all updates but these and what is newer."""
+        rounds = set(rounds)
+        known = None if spools is None else set(spools)
+        for path in self._disk.names(self._folder + "/"):
+            name = path.removeprefix(self._folder + "/")
+            round_id = name.partition("/")[0]
+            if round_id == ".working" or self._disk.files[path].changed >= before:
+                continue
+            if round_id not in rounds or (known is not None and name not in known):
+                self._disk.path(path).unlink(missing_ok=True)
 
 
 class MemoryModels:
     """``roost.coordinator.adapters.models.Models`` on a disk in memory."""
 
-    def __init__(self, folder: MemoryPath) -> None:
+    def __init__(self, folder: MemoryPath, *_clock: object) -> None:
         self._disk, self._folder = folder.disk, folder.name
         self._disk.remove_all(f"{self._folder}/working/")
 
@@ -189,7 +196,7 @@ def mean(arrays: Sequence[Any], weights: Sequence[int]) -> Any:
 class MemoryFiles:
     """``roost.model_server.adapters.files.Files`` on a disk in memory."""
 
-    def __init__(self, folder: MemoryPath, nonce: Callable[[], str]) -> None:
+    def __init__(self, folder: MemoryPath, nonce: Callable[[], str], *_clock: object) -> None:
         self._disk, self._nonce = folder.disk, nonce
 
     def temporary(self) -> MemoryPath:
@@ -221,6 +228,19 @@ class MemoryFiles:
         incoming = self._disk.path(f"incoming/{version.file}")
         if incoming.exists():
             incoming.replace(self.path(version))
+
+    def check(self, version: Version) -> None:
+        """Make sure that a version's file is whole."""
+        path = self.path(version)
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != version.sha256:
+            raise FileDamaged(str(path))
+
+    def restore(self, version: Version, copy: MemoryPath) -> None:
+        """Put a copy in the place of a damaged file."""
+        if hashlib.sha256(copy.read_bytes()).hexdigest() != version.sha256:
+            copy.unlink()
+            raise FileDamaged(str(copy))
+        copy.replace(self.path(version))
 
     def path(self, version: Version) -> MemoryPath:
         """Return where a version lies."""
@@ -298,21 +318,24 @@ Guest = Callable[[str, str, bytes], bytes]
 """What a proplet's guest makes of a round's id, its base's topic, and the model."""
 
 
+_IMAGE_S = 0.02
+
+
 class SimExecutor:
     """Fetches the model, computes, leaves the update on the disk; can be stopped on the way."""
 
     def __init__(
         self,
-        hub: Hub,
-        disk: Disk,
+        process: Process,
         fetcher: Fetcher,
-        clock: Callable[[], float],
         post: Callable[[Any], None],
         guest: Guest,
         run_s: Callable[[], float],
+        begins: Callable[[str, int], None],
     ) -> None:
-        self._hub, self._disk, self._fetcher = hub, disk, fetcher
-        self._clock, self._post, self._guest, self._run_s = clock, post, guest, run_s
+        self._hub, self._disk, self._clock = process.hub, process.disk, process.clock
+        self._fetcher, self._post, self._guest = fetcher, post, guest
+        self._run_s, self._begins = run_s, begins
         self._stopped: set[tuple[str, int]] = set()
         self.running = 0
 
@@ -343,6 +366,10 @@ class SimExecutor:
                 model = self._fetcher.fetch_topic(wanted.topic or "", patience).payload
         except ChassisError as error:
             return Outcome(FailureReason.INPUT_UNAVAILABLE, str(error))
+        self._hub.sleep(_IMAGE_S)
+        if (effect.task_id, effect.attempt) in self._stopped:
+            return Outcome(None)
+        self._begins(effect.task_id, effect.attempt)
         self._post(GuestStarted(self._clock(), effect.task_id, effect.attempt))
         self._hub.sleep(self._run_s())
         if effect.until <= self._clock():
@@ -361,6 +388,7 @@ class SimOutputs:
 
     def __init__(self, disk: Disk, session: Any, clock: Callable[[], float]) -> None:
         self._disk, self._session, self._clock = disk, session, clock
+        self._found = disk.names("tasks/")
 
     def send(self, effect: SendOutputs) -> Iterable[Any]:
         """Publish every output of an attempt."""
@@ -385,4 +413,11 @@ class SimOutputs:
         """Remove the files of attempts."""
         for name in self._disk.names(f"tasks/{effect.task_id}/"):
             if int(name.split("/")[2]) < effect.below:
+                self._disk.path(name).unlink(missing_ok=True)
+
+    def sweep(self, effect: Sweep) -> None:
+        """Remove what lay there at the start and nobody knows."""
+        kept = {f"{task_id}/{attempt}" for task_id, attempt in effect.keep}
+        for name in self._found:
+            if "/".join(name.split("/")[1:3]) not in kept:
                 self._disk.path(name).unlink(missing_ok=True)

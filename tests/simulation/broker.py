@@ -104,6 +104,7 @@ class SimBroker:
         self.retained: dict[str, Kept] = {}
         self.subscribers: dict[str, Subscriber] = {}
         self.watchers: list[Watcher] = []
+        self.acknowledged: Watcher = lambda _name, _message: None
         self.fired: Callable[[str], None] = lambda _kind: None
         self.kills = 0
         self._snapshot: tuple[dict[str, Kept], dict[str, Subscriber]] = ({}, {})
@@ -181,7 +182,9 @@ class SimBroker:
     def puback(self, name: str, link: int, mid: int) -> None:
         """Forget a delivered message."""
         if self._is_link(name, link):
-            self.subscribers[name].queue.pop(mid, None)
+            kept = self.subscribers[name].queue.pop(mid, None)
+            if kept is not None:
+                self.acknowledged(name, kept.message)
 
     # -- routing -------------------------------------------------------------------------------
 

@@ -46,6 +46,11 @@ class Disk:
         self.database = sqlite3.connect(":memory:", isolation_level=None)
         self.database.deserialize(_EMPTY)
 
+    def keeps(self, name: str) -> bool:
+        """Tell whether the store has a retained topic or an entity of that name."""
+        query = "SELECT 1 FROM retained WHERE topic=? UNION SELECT 1 FROM entities WHERE id=?"
+        return self.database.execute(query, (name, name)).fetchone() is not None
+
     def path(self, name: str) -> "MemoryPath":
         """Return a file's path, whether or not it exists."""
         return MemoryPath(self, name)
@@ -93,6 +98,18 @@ class MemoryPath:
     def read_bytes(self) -> bytes:
         """Return the content."""
         return self._file().content
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the content as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_text(self, content: str, encoding: str = "utf-8") -> None:
+        """Write the content as text."""
+        self.write_bytes(content.encode(encoding))
+
+    def with_suffix(self, suffix: str) -> "MemoryPath":
+        """Return the path with another end of its name."""
+        return MemoryPath(self.disk, self.name.partition(".")[0] + suffix)
 
     def write_bytes(self, content: bytes) -> None:
         """Write the content."""

@@ -30,6 +30,7 @@ _CHANCE: Final = 0.42
 _EASY: Final = 0.04
 _FARTHEST: Final = {BEFORE_COMMIT: 14, AFTER_COMMIT: 14, BETWEEN: 30, MID_EFFECT: 12}
 LONGEST_JUMP_S: Final = 60.0
+_REBOOTS: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -175,8 +176,12 @@ class Fate:
     def _set_clock(self, victim: Process, seconds: float, kind: str) -> None:
         victim.skew += seconds
         self._faults.hit(kind)
-        self._said(victim.name, f"HAS ITS CLOCK SET by {seconds:+.1f} s")
-        if victim.alive:
+        reboots = self._rng.random() < _REBOOTS
+        how = "AND ITS MACHINE RESTARTED" if reboots else ""
+        self._said(victim.name, f"HAS ITS CLOCK SET by {seconds:+.1f} s {how}")
+        if reboots:
+            victim.reboot()
+        elif victim.alive:
             victim.wake()
 
     # -- broker and network --------------------------------------------------------------------

@@ -4,7 +4,8 @@ The oracle sees what anybody sees who watches the broker, and what each store ha
 knows nothing of how a core keeps its state.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -13,25 +14,27 @@ from roost.chassis.effects import Publish
 from roost.manager.core.forward import SOURCE_TOPIC
 from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundState, RoundStatus
 from roost.protocol.round.model import digest, parse_model
+from roost.protocol.round.refusals import UNKNOWN_PARTICIPANT
 from roost.protocol.round.topics import (
     FORWARDED_UPDATE,
     MODEL,
     MODEL_INDEX,
     ROUND_COMPLETE,
+    ROUND_START,
     ROUND_STATE,
-    ROUND_UPDATE,
 )
-from roost.protocol.task.messages import Report, TaskState, TaskStatus
-from roost.protocol.task.topics import REPORT, STATE
+from roost.protocol.task.messages import Report, StopReason, StopTask, TaskState, TaskStatus
+from roost.protocol.task.topics import LAUNCH, REPORT, START, STATE, STOP
 
 from .adapters import mean
-from .faults import Faults
+from .faults import DISK_FULL, Faults
 
 _ORDER = list(RoundStatus)
+_NO_ROOM = "no space left on device"
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
+class Broken(BaseException):
+    """An invariant does not hold. No ``except Exception`` on its way out holds it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Oracle:
     rounds: dict[str, RoundState] = field(default_factory=dict)
     complete: dict[str, bytes] = field(default_factory=dict)
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    stopped: dict[tuple[str, str], int] = field(default_factory=dict)
     reports: set[tuple[str, str, int, str]] = field(default_factory=set)
 
     def sent(
@@ -215,6 +219,48 @@ class Oracle:
             if said not in self.reports:
                 raise Broken(f"task '{task_id}' is {state.state}, which its proplet never said")
 
+    # -- what is acknowledged, and what begins -------------------------------------------------
+
+    def acknowledged(self, client: str, message: Publish, kept: Callable[[str], bool]) -> None:
+        """Look at a PUBACK: what the message asked for must be on the disk of who sent it.
+
+        Args:
+            client: Who acknowledged.
+            message: What.
+            kept: Tells whether the client's store has a retained topic or an entity of that name.
+        """
+        topic = message.topic
+        if client == "manager" and topic == LAUNCH.template:
+            task_id = json.loads(message.payload)["task_id"]
+            wanted = [STATE.format(task_id=task_id)]
+        elif client in ("manager", "coordinator") and topic == ROUND_START.template:
+            order = json.loads(message.payload)
+            wanted = [ROUND_STATE.format(round_id=order["round_id"])]
+            if client == "manager":
+                tasks = (f"{order['round_id']}:{who}" for who in order["participants"])
+                wanted = [STATE.format(task_id=each) for each in tasks]
+        elif (ids := START.match(topic)) is not None:
+            wanted = [ids["task_id"]]
+        else:
+            self._note_stop(client, message)
+            return
+        lost = [each for each in wanted if not kept(each)]
+        if lost:
+            raise Broken(f"{client} acknowledged {topic} and does not know of {lost}")
+
+    def _note_stop(self, client: str, message: Publish) -> None:
+        ids = STOP.match(message.topic)
+        if ids is not None:
+            stop = StopTask.decode(message.payload)
+            if stop.reason is not StopReason.RECORDED:
+                key = client, ids["task_id"]
+                self.stopped[key] = max(self.stopped.get(key, 0), stop.attempt)
+
+    def begins(self, who: str, task_id: str, attempt: int) -> None:
+        """Look at a guest that is about to run."""
+        if attempt <= self.stopped.get((who, task_id), 0):
+            raise Broken(f"{who} runs attempt {attempt} of '{task_id}' after it took in its stop")
+
     # -- in the end ----------------------------------------------------------------------------
 
     def judge(
@@ -223,4 +269,8 @@ class Oracle:
         """Decide whether a round may have ended like this after what happened."""
         if outcome.outcome is RoundStatus.COMPLETED or round_id in {each for each, _ in lied}:
             return
+        if outcome.reason == UNKNOWN_PARTICIPANT.name and faults.fired:
+            return  # its presence was forgotten, late, or never said while it was away: ROUND-007
+        if DISK_FULL in faults.fired and _NO_ROOM in (outcome.message or ""):
+            return  # a guest had no room for its output
         raise Broken(f"'{round_id}' failed: {outcome.reason}: {outcome.message}")

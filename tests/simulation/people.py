@@ -16,11 +16,11 @@ from roost.protocol.round.topics import (
     ROUND_UPDATE,
 )
 from roost.protocol.task.messages import Report, ReportStatus
-from roost.protocol.task.topics import CANCEL, LAUNCH, REPORT
+from roost.protocol.task.topics import CANCEL, LAUNCH, REPORT, START
 
 from .broker import SimBroker
 from .faults import BAD_UPDATE, STALE_REPORT, Faults
-from .hub import EPOCH, Hub
+from .hub import Hub
 from .scenario import (
     BASE,
     PROPLETS,
@@ -36,6 +36,8 @@ from .scenario import (
 from .session import SimSession
 
 REPEAT_S = 4.0
+_TEMPTED = 0.5
+_ANYONE = (*PROPLETS, STRANGER)
 
 
 class Operator:
@@ -125,14 +127,21 @@ class Liar:
         self._reports: list[tuple[str, Publish]] = []
 
     def start(self) -> None:
-        """Lie at several moments, if that is among the faults."""
-        kinds = self._faults.kinds & {BAD_UPDATE, STALE_REPORT}
-        if kinds:
+        """Connect, if lies are among the faults."""
+        if self._faults.kinds & {BAD_UPDATE, STALE_REPORT}:
             self.session.start()
+
+    def heard(self, client: str, message: Publish) -> None:
+        """Lie when a task begins and there is something to gain."""
+        if client in PROPLETS and REPORT.match(message.topic) is not None:
+            self._reports.append((client, message))
+        if client != "manager" or (ids := START.match(message.topic)) is None:
+            return
         for kind, tell in ((BAD_UPDATE, self._bad_update), (STALE_REPORT, self._stale_report)):
-            for _ in range(self._rng.randint(3, 8) if kind in kinds else 0):
-                moment = self._rng.uniform(EPOCH + 2.0, min(self._faults.calm_at, EPOCH + 16.0))
-                self._hub.at(moment, tell)
+            if kind in self._faults.kinds and self._rng.random() < _TEMPTED:
+                moment = self._hub.now + self._rng.uniform(0.0, 1.5)
+                if moment < self._faults.calm_at:
+                    self._hub.at(moment, lambda tell=tell, task=ids["task_id"]: tell(task))
 
     def _publish(self, who: str, message: Publish, kind: str) -> None:
         """Publish as if it came by the connection of who says it."""
@@ -141,21 +150,21 @@ class Liar:
             self._faults.hit(kind)
             self._broker.route(who, message)
 
-    def _bad_update(self) -> None:
-        wanted = self._rng.choice(self._scenario.rounds)
+    def _bad_update(self, task_id: str) -> None:
+        wanted = self._round_of(task_id)
+        if wanted is None:
+            return
         who = self._rng.choice((*PROPLETS, STRANGER, STRANGER))
         victim = who if who != STRANGER else PROPLETS[0]
         tensors = tensors_of(victim, "r999", BASE)
-        changes, base, properties = self._lie(victim, wanted)
+        changes, base, properties = self._lie(wanted)
         payload = update(wanted.round_id, base, samples_of(victim), tensors, changes)
         if who != STRANGER:
             self.lied.add((wanted.round_id, who))
         topic = ROUND_UPDATE.format(round_id=wanted.round_id, proplet_id=who)
         self._publish(who, Publish(topic, payload, properties=properties), BAD_UPDATE)
 
-    def _lie(
-        self, victim: str, wanted: WantedRound
-    ) -> tuple[dict[str, Any], str, tuple[tuple[str, str], ...]]:
+    def _lie(self, wanted: WantedRound) -> tuple[dict[str, Any], str, tuple[tuple[str, str], ...]]:
         forged = ROUND_UPDATE.format(round_id=wanted.round_id, proplet_id=PROPLETS[1])
         lies: tuple[tuple[dict[str, Any], str], ...] = (
             ({}, "fl/models/global_model_v77"),
@@ -169,20 +178,17 @@ class Liar:
         changes, base = self._rng.choice(lies)
         return changes, base, (("source-topic", forged),) if self._rng.random() < 0.5 else ()
 
-    def heard(self, client: str, message: Publish) -> None:
-        """Remember what proplets reported, to say it again at the wrong time."""
-        if client in PROPLETS and REPORT.match(message.topic) is not None:
-            self._reports.append((client, message))
+    def _round_of(self, task_id: str) -> WantedRound | None:
+        round_id = task_id.partition(":")[0]
+        found = [each for each in self._scenario.rounds if each.round_id == round_id]
+        return found[0] if found else None
 
-    def _stale_report(self) -> None:
-        if self._reports and self._rng.random() < 0.4:
+    def _stale_report(self, task_id: str) -> None:
+        if self._reports and self._rng.random() < 0.3:
             self._publish(*self._rng.choice(self._reports), STALE_REPORT)
             return
-        round_id = self._rng.choice(self._scenario.rounds).round_id
-        owner, who = self._rng.sample((*PROPLETS, STRANGER), 2)
-        task = f"{round_id}:{owner if owner != STRANGER else PROPLETS[0]}"
+        who = self._rng.choice([each for each in _ANYONE if not task_id.endswith(each)])
         status = self._rng.choice(list(ReportStatus))
-        report = Report(attempt=self._rng.choice((1, 2, 7)), boot_id="x", status=status)
-        topic = REPORT.format(proplet_id=who, task_id=task)
-        if not task.endswith(who):
-            self._publish(who, Publish(topic, report.encode()), STALE_REPORT)
+        report = Report(attempt=self._rng.choice((1, 1, 2, 7)), boot_id="x", status=status)
+        topic = REPORT.format(proplet_id=who, task_id=task_id)
+        self._publish(who, Publish(topic, report.encode()), STALE_REPORT)

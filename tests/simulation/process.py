@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from roost.chassis.clock import SteadyClock
 from roost.chassis.effects import Publish
 from roost.chassis.metrics import Metrics
 from roost.chassis.runner import Runner
 from roost.chassis.service import Wiring
+from roost.chassis.trouble import RETRY_S
 
 from .broker import SimBroker
 from .disk import Disk, SimStore
@@ -126,13 +128,17 @@ class Process:
 
     def __init__(self, machine: Machine, name: str, build: Callable[["Process"], Wiring]) -> None:
         self.machine, self.name, self._build = machine, name, build
-        self.hub, self.broker, self.rng = machine.hub, machine.broker, machine.rng
+        hub = self.hub = machine.hub
+        self.broker, self.rng = machine.broker, machine.rng
         self.skew = 0.0
+        self._boots, self._booted_at = 1, hub.now - 100.0
+        self._steady: SteadyClock | None = None
         self.disk = Disk(self.clock)
         self.disk.point = self.point
         self.starts = 0
         self.alive = False
         self.quiet = False
+        self.boot_id = ""
         self.sessions: list[SimSession] = []
         self.runner: Runner
         self.lanes: SimLanes
@@ -140,9 +146,29 @@ class Process:
         self._woken = False
         self._naps = 0
 
-    def clock(self) -> float:
-        """Return this machine's idea of Unix seconds."""
+    def wall(self) -> float:
+        """Return what the machine's wall clock says, in Unix seconds."""
         return self.hub.now + self.skew
+
+    def clock(self) -> float:
+        """Return the service's own steady clock, in Unix seconds."""
+        return self.wall() if self._steady is None else self._steady()
+
+    def reboot(self) -> None:
+        """Let the whole machine restart: its steady clock begins anew."""
+        self._boots += 1
+        self._booted_at = self.hub.now
+        self.die()
+
+    def _begin_clock(self) -> None:
+        folder: Any = self.disk.path("clock")
+        self._steady = None
+        self._steady = SteadyClock(
+            folder,
+            wall=self.wall,
+            count=lambda: self.hub.now - self._booted_at,
+            boot=lambda: f"boot-{self._boots}",
+        )
 
     def point(self, kind: str, what: str) -> None:
         """Reach a place where a crash may fall; a dead process goes no further."""
@@ -174,6 +200,7 @@ class Process:
 
     def _begin(self) -> None:
         self.lanes = SimLanes(self)
+        self._begin_clock()
         wiring = self._build(self)
         self.store = SimStore(self.disk, wiring.core, self._committed)
         self.runner = Runner(
@@ -213,9 +240,7 @@ class Process:
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call something of this process after the time that a thread takes to come to it."""
-        start = self.starts
-        delay = self.rng.uniform(*TURN_S)
-        self.hub.after(delay, lambda: call() if self.alive and self.starts == start else None)
+        self._later(self.rng.uniform(*TURN_S), call)
 
     def wake(self) -> None:
         """Have a turn taken soon."""
@@ -233,10 +258,17 @@ class Process:
             self.fail(error)
         if not self.alive:
             return
-        if self.runner.waiting:
+        if self.runner._stuck:
+            self._woken = True  # nothing else is done before the disk is tried again
+            self._later(RETRY_S, self._turn)
+        elif self.runner.waiting:
             self.wake()
         else:
             self._sleep()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        start = self.starts
+        self.hub.after(seconds, lambda: call() if self.alive and self.starts == start else None)
 
     def _sleep(self) -> None:
         """Come back when the runner has something to do although nothing comes."""
@@ -246,13 +278,8 @@ class Process:
                 return
             patience = due - self.clock()
         self._naps += 1
-        nap, start = self._naps, self.starts
-
-        def over() -> None:
-            if self.alive and self.starts == start and self._naps == nap:
-                self.wake()
-
-        self.hub.after(max(patience, 0.0005), over)
+        nap = self._naps
+        self._later(max(patience, 0.0005), lambda: self.wake() if self._naps == nap else None)
 
     # -- death ---------------------------------------------------------------------------------
 

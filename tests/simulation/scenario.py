@@ -85,7 +85,7 @@ def draw(rng: Random) -> Scenario:
             f"job-{number}",
             rng.choice((None, *PROPLETS)),
             rng.uniform(0.5, 12.0),
-            rng.uniform(0.0, 2.5) if rng.random() < 0.6 else None,
+            rng.choice((rng.uniform(0.0, 0.3), rng.uniform(0.0, 3.0), None)),
         )
         for number in range(rng.randint(0, 3))
     ]

@@ -25,7 +25,7 @@ from roost.model_server import __main__ as model_server
 from roost.model_server.settings import ModelServerSettings
 from roost.proplet.__main__ import goodbye
 from roost.proplet.adapters.decode import decode, subscriptions
-from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest
+from roost.proplet.core.effects import Discard, Execute, SendOutputs, StopGuest, Sweep
 from roost.proplet.core.events import MountsFound
 from roost.proplet.core.proplet import PropletCore
 from roost.protocol.task import topics
@@ -143,7 +143,10 @@ _SAMPLE = Telemetry(load=0.5, memory_free_mb=100).encode()
 
 
 def proplet(
-    proplet_id: str, guest: Guest, run_s: Callable[[], float]
+    proplet_id: str,
+    guest: Guest,
+    run_s: Callable[[], float],
+    begins: Callable[[str, int], None],
 ) -> Callable[[Process], Wiring]:
     """Return what puts a proplet together."""
     boots = itertools.count(1)
@@ -155,11 +158,10 @@ def proplet(
             boot_id=f"{proplet_id}-boot-{next(boots)}",
             protocols={"task": 1},
         )
+        process.boot_id = card.boot_id
         context = context_of(process, proplet_id, will=goodbye(card))
         session = context.session
-        executor = SimExecutor(
-            process.hub, process.disk, context.fetcher, process.clock, context.post, guest, run_s
-        )
+        executor = SimExecutor(process, context.fetcher, context.post, guest, run_s, begins)
         outputs = SimOutputs(process.disk, session, process.clock)
         return Wiring(
             core=PropletCore(card, slots=2),
@@ -171,6 +173,7 @@ def proplet(
                 StopGuest: executor.stop,
                 SendOutputs: outputs.send,
                 Discard: outputs.discard,
+                Sweep: outputs.sweep,
             },
             background=(Sampler(process.hub, process, proplet_id, session),),
         )

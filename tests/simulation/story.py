@@ -45,7 +45,7 @@ def notes_go_to(tell: Callable[[str, str], None] | None) -> Iterator[None]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    least = logging.CRITICAL + 1 if tell is None else logging.DEBUG
+    least = logging.CRITICAL if tell is None else logging.DEBUG
     structlog.configure(
         processors=[told], wrapper_class=structlog.make_filtering_bound_logger(least)
     )

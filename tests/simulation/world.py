@@ -37,6 +37,7 @@ class World:
         self.oracle = Oracle()
         self.broker = SimBroker(self.hub, Random(rng.getrandbits(64)), self.say)
         self.broker.fired = self.faults.hit
+        self.broker.acknowledged = self._acknowledged
         self._rng = Random(rng.getrandbits(64))
         people = Random(rng.getrandbits(64))
         self.operator = Operator(self.hub, self.broker, people, self.scenario)
@@ -50,7 +51,7 @@ class World:
             self.hub,
             self.broker,
             rng,
-            lambda process, kind, what: self.fate.point(process, kind, what),
+            self._point,
             self._committed,
             self.say,
             lambda: self._rng.choice((1, 2, 64)),
@@ -61,11 +62,18 @@ class World:
             "manager": services.build_manager,
         }
         for name in PROPLETS:
-            builds[name] = services.proplet(name, self._guest_of(name), self._run_s)
+            guest, begins = self._guest_of(name), self._begins(name)
+            builds[name] = services.proplet(name, guest, self._run_s, begins)
         return {name: Process(machine, name, build) for name, build in builds.items()}
+
+    def _point(self, process: Process, kind: str, what: str) -> None:
+        self.fate.point(process, kind, what)
 
     def _run_s(self) -> float:
         return self._rng.choice((0.1, self._rng.uniform(0.1, 3.0), self._rng.uniform(1.0, 9.0)))
+
+    def _begins(self, name: str) -> Callable[[str, int], None]:
+        return lambda task_id, attempt: self.oracle.begins(name, task_id, attempt)
 
     def _guest_of(self, name: str) -> services.Guest:
         """Return the guest of a proplet, known to the oracle."""
@@ -96,6 +104,11 @@ class World:
             what = ", ".join(f"{kind} {id_}".strip() for (kind, id_), _ in changes)
             self.say(name, f"commits {what}; retains {', '.join(each.topic for each in kept)}")
         self.oracle.committed(name, kept)
+
+    def _acknowledged(self, client: str, message: Publish) -> None:
+        process = self.processes.get(client)
+        if process is not None:
+            self.oracle.acknowledged(client, message, process.disk.keeps)
 
     # -- the run -------------------------------------------------------------------------------
 
@@ -163,7 +176,7 @@ class World:
         presence = Presence.decode(payload) if payload else None
         if presence is None or presence.status is not PresenceStatus.ONLINE:
             yield f"{name} does not look online"
-        elif presence.boot_id != f"{name}-boot-{process.starts}" or presence.running:
+        elif presence.boot_id != process.boot_id or presence.running:
             yield f"{name}'s presence is old: {presence.boot_id} {presence.running}"
 
     def _check_outcomes(self) -> None:
