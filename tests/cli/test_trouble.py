@@ -150,7 +150,7 @@ def _(case: Case) -> str:
 
 @says("image_unavailable: … is not at the broker")
 def _(case: Case) -> str:
-    return run_round(case.place, case.roost, "--image", f"blob:operator/{'0' * 64}", "--time", 3)
+    return run_round(case.place, case.roost, "--image", f"blob:operator/{'0' * 64}", "--time", 8)
 
 
 @says("no data at /data/")
@@ -171,7 +171,7 @@ def _(case: Case) -> str:
 
 @says("missing: its task is running")
 def _(case: Case) -> str:
-    return run_round(case.place, case.roost, "--image", pushed(case, SLEEPER), "--time", 3)
+    return run_round(case.place, case.roost, "--image", pushed(case, SLEEPER), "--time", 6)
 
 
 @says("missing: it is offline")
