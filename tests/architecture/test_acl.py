@@ -229,7 +229,8 @@ def test_proplet_reads_its_orders_and_what_all_may_read(port: int) -> None:
         arrived = proplet.received_until(last) | {last}
     others_public = {each for each in PROBES if re.match(r"blobs/m|proplets/[^/]+/presence", each)}
     everyones = {each for each in everyones if not each.startswith("blobs/")}
-    assert arrived == everyones | own | others_public | {"fl/models/publish", "fl/models/rollback"}
+    siblings = {f"fl/models/{each}" for each in ("publish", "rollback", "adopt")}
+    assert arrived == everyones | own | others_public | siblings
 
 
 def test_bindings_alone_give_the_manager_rights(workloads: WorkloadTopics) -> None:

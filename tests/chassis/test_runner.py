@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from roost.chassis.core import NOTHING, Connected, Decision, Started, TimerFired, View
 from roost.chassis.effects import ClearTimer, Publish, SetTimer, note
-from roost.chassis.errors import StateNewer
+from roost.chassis.errors import BrokerAway, StateNewer
 from roost.chassis.metrics import Metrics
 from roost.chassis.received import Received
 from roost.chassis.runner import Performer, Runner
@@ -377,6 +377,28 @@ def test_an_effect_that_raises_is_tried_again_then_set_aside(house: House) -> No
     assert (effect, problem) == ("Shout(word='never')", "Shout: OSError('planted')")
     assert house.store.outbox() == []
     house.store.close()
+
+
+def test_an_effect_waits_for_the_broker_however_long(house: House) -> None:
+    """It is no fault of the effect's, and nothing may be forgotten (WIRE-040).
+
+    Regression: what had to be cleared was given up when the broker was away for three minutes.
+    """
+    tries = 0
+
+    def perform(shout: Shout) -> list[Any]:
+        nonlocal tries
+        tries += 1
+        if tries < 20:
+            raise BrokerAway("no broker within 30 s")
+        return [Shouted(0.0, shout.word)]
+
+    house.start(perform)
+    house.expect(("up", b"1"))
+    house.say(b"late")
+    house.expect(("count/late", b"1"), ("loud/late", b"LATE"))
+    assert tries == 20
+    assert house.store.set_aside_events() == []
 
 
 def test_a_publish_that_the_broker_refuses_is_set_aside(

@@ -11,6 +11,7 @@ from roost.coordinator.core.effects import (
     DropSpools,
 )
 from roost.coordinator.core.events import (
+    AdoptionOrdered,
     ExperimentOrdered,
     ExperimentStopOrdered,
     IndexRead,
@@ -23,6 +24,7 @@ from roost.coordinator.core.events import (
     UpdateArrived,
     UpdateUnreadable,
 )
+from roost.protocol.round.messages import Adopt
 from roost.protocol.round.tensorfile import read_layout
 from roost.protocol.task.messages import Launch, TaskState, TaskStatus
 from roost.wire.refusal import Refused
@@ -44,6 +46,7 @@ def test_it_subscribes_to_what_it_understands() -> None:
         "fl/rounds/start",
         "fml/updates",
         "fl/models/rollback",
+        "fl/models/adopt",
         "fl/experiments/start",
         "fl/experiments/+/stop",
     ]
@@ -103,7 +106,13 @@ def test_an_unreadable_start_keeps_its_id_if_it_has_one(
 
 @pytest.mark.parametrize(
     "topic",
-    ["fl/rounds/start", "fl/models/rollback", "fl/experiments/start", "fl/experiments/e/stop"],
+    [
+        "fl/rounds/start",
+        "fl/models/rollback",
+        "fl/models/adopt",
+        "fl/experiments/start",
+        "fl/experiments/e/stop",
+    ],
 )
 def test_retained_orders_are_refused(bench: Bench, topic: str) -> None:
     """They would be carried out again after every reconnect."""
@@ -118,6 +127,9 @@ def test_the_other_orders_are_read(bench: Bench) -> None:
     assert isinstance(event, RollbackOrdered)
     assert (event.order.name, event.order.version) == ("global_model", 3)
     assert isinstance(said(bench, "fl/models/rollback", b"{}"), OrderRefused)
+    event = said(bench, "fl/models/adopt", b'{"version":7}')
+    assert event == AdoptionOrdered(5.0, Adopt(name="global_model", version=7))
+    assert isinstance(said(bench, "fl/models/adopt", b"{}"), OrderRefused)
     fields = json.loads(start("r", ("a",), 1))
     del fields["round_id"]
     payload = json.dumps({**fields, "experiment_id": "e", "rounds": 2}).encode()

@@ -1,6 +1,9 @@
 """Whole rounds over a real broker, with the task side played by the test."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +240,31 @@ def test_two_rounds_at_once(stage: Stage) -> None:
         found = stage.model(outcomes[round_id].model_topic or "")
         assert found.tensors["w"].tolist() == [value] * 3
         assert (found.metadata["parent"], found.metadata["publish_id"]) == (0, round_id)
+
+
+def test_a_coordinator_without_its_state_goes_on_when_told_to(stage: Stage) -> None:
+    """It asks first; version 1 stays, and version 2 follows it (MODEL-045, MODEL-046)."""
+    open_round(stage, "r", 1)
+    answer(stage, "r", "proplet-1", 1.0, 1)
+    assert stage.outcome("r").model_version == 1
+    stage.kill("coordinator")
+    shutil.rmtree(stage.folder / "coordinator")
+    stage.launch("coordinator")
+    stage.wait("fl/coordinator/state", lambda each: b'"unadopted":["global_model"]' in each.payload)
+    base = "fl/models/global_model_v1"
+    stage.send("fl/rounds/start", start("early", TRIO, 1, model_uri=base))
+    assert stage.outcome("early").reason == "unknown_lineage"
+    at = ["--broker", stage.url]
+    command = [sys.executable, "-m", "roost.cli", "model", "adopt", *at]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert said[0].stdout == f"{base}: rounds may go on from it\n"
+    assert said[1].stdout == f"{base}: the coordinator knows it already\n"
+    stage.send("fl/rounds/start", start("late", TRIO, 1, model_uri=base))
+    stage.state("late", lambda state: state.state is RoundStatus.OPEN)
+    answer(stage, "late", "proplet-1", 3.0, 1, version=1)
+    assert stage.outcome("late").model_version == 2
+    assert stage.model(base).tensors["w"].tolist() == [1.0] * 3
+    assert stage.model("fl/models/global_model_v2").tensors["w"].tolist() == [3.0] * 3
 
 
 def test_a_killed_coordinator_goes_on_with_its_round(stage: Stage) -> None:

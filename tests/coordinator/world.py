@@ -141,6 +141,10 @@ class World:
             return []
         return self.happen(IndexRead(self.now, self.current_index()))
 
+    def happen_index(self, index: ModelIndex) -> list[Any]:
+        """Let this very index arrive."""
+        return self.happen(IndexRead(self.now, index))
+
     def current_index(self) -> ModelIndex:
         """Return what the model server has."""
         if not self.versions:

@@ -5,6 +5,7 @@ Error tree of this package::
     ChassisError
     ├── BrokerRefused       the broker turned the connection or a publish down
     ├── FetchTimeout        a retained topic or a blob's chunk did not come in time
+    │   └── BrokerAway      there is no connection to the broker
     ├── BlobCorrupt         a blob's bytes do not have its digest
     ├── StateLocked         another process uses the state folder
     ├── StateDamaged        the state's file cannot be read

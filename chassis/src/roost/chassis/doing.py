@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from roost.chassis.effects import ServiceEffect
+from roost.chassis.errors import BrokerAway
 from roost.chassis.lanes import LanesPort
 from roost.chassis.logs import get_logger
 from roost.chassis.trouble import Trouble, passes
@@ -64,7 +65,9 @@ class Doing:
             except Exception as error:  # noqa: BLE001 - tried again, then reported
                 problem = f"{type(effect).__name__}: {error!r}"
                 self._log.warning("effect.raised", problem=problem, attempt=tries)
-                if passes(error):
+                if isinstance(error, BrokerAway):
+                    waited = True  # however long it is away
+                elif passes(error):
                     waited = True
                     self._trouble.met(error)
                 elif tries >= _TRIES - 1:

@@ -13,6 +13,10 @@ class FetchTimeout(ChassisError):  # noqa: N818 - names an outcome
     """A retained topic or a blob's chunk did not come in time."""
 
 
+class BrokerAway(FetchTimeout):
+    """There is no connection to the broker; once there is one, the same may succeed."""
+
+
 class BlobCorrupt(ChassisError):  # noqa: N818 - names an outcome
     """A blob's bytes do not have the digest of its manifest."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from roost.chassis.effects import Publish
-from roost.chassis.errors import BlobCorrupt, BrokerRefused, FetchTimeout
+from roost.chassis.errors import BlobCorrupt, BrokerAway, BrokerRefused, FetchTimeout
 from roost.chassis.ports import SessionPort
 from roost.chassis.received import Received
 from roost.chassis.session import Token
@@ -202,11 +202,12 @@ def send_all(session: SessionPort, messages: Iterable[Publish], timeout_s: float
         timeout_s: How long to wait for any one acknowledgement.
 
     Raises:
-        FetchTimeout: there was no broker in time, or it did not acknowledge.
+        BrokerAway: there was no connection in time.
+        FetchTimeout: the broker did not acknowledge.
         BrokerRefused: the broker refused a message.
     """
     if not session.wait_connected(timeout_s):
-        raise FetchTimeout(f"no broker within {timeout_s:g} s")
+        raise BrokerAway(f"no broker within {timeout_s:g} s")
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     in_flight = 0
     for message in messages:

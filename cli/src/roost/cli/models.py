@@ -11,11 +11,18 @@ from roost.cli.orders import fresh_id
 from roost.cli.views import model_index
 from roost.cli.wire_client import Wire, read
 from roost.protocol.round.label import ModelLabel, with_label
-from roost.protocol.round.messages import ModelIndex, ModelVersion
+from roost.protocol.round.messages import Adopt, CoordinatorState, ModelIndex, ModelVersion
 from roost.protocol.round.model import Model, ModelForm, digest, encode_model
-from roost.protocol.round.topics import MODEL_INDEX, MODEL_PUBLISH
+from roost.protocol.round.refusals import UNKNOWN_VERSION
+from roost.protocol.round.topics import (
+    COORDINATOR_STATE,
+    MODEL_ADOPT,
+    MODEL_INDEX,
+    MODEL_PUBLISH,
+)
 
 __all__ = [
+    "adopt_latest",
     "await_version",
     "find_version",
     "fresh_model",
@@ -135,6 +142,36 @@ def await_version(
     version = wanted(index) if index is not None else None
     assert version is not None
     return version
+
+
+def adopt_latest(wire: Wire, newest: ModelVersion, name: str, timeout_s: float) -> bool:
+    """Let the coordinator number this model's versions from now on.
+
+    Returns:
+        Whether it did not do so before.
+
+    Raises:
+        CliError: the coordinator refused.
+        WaitedTooLong: no coordinator answered.
+    """
+    topic = COORDINATOR_STATE.template
+    state = read(COORDINATOR_STATE, wire.retained(topic), CoordinatorState)
+    if state is not None and name not in state.unadopted:
+        return False
+
+    def answered(received: Received) -> bool:
+        told = read(COORDINATOR_STATE, received, CoordinatorState)
+        if told is None:
+            return False
+        said = told.last_refusal or ""
+        if not received.retain and said.startswith(f"{UNKNOWN_VERSION.name} "):
+            raise CliError(said, code=UNKNOWN_VERSION.code)
+        return name not in told.unadopted
+
+    wire.subscribe(topic)
+    wire.publish(MODEL_ADOPT.template, Adopt(name=name, version=newest.version))
+    wire.await_message(answered, timeout_s, "no coordinator answered; is it running?")
+    return True
 
 
 def line_of(index: ModelIndex, name: str) -> tuple[ModelVersion, ...]:

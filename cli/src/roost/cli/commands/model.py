@@ -1,4 +1,4 @@
-"""`roost model`: make, publish, list, fetch and roll back model versions."""
+"""`roost model`: make, publish, list, fetch, roll back and adopt model versions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from roost.cli.errors import UsageProblem
 from roost.cli.models import (
+    adopt_latest,
     await_version,
     find_version,
     fresh_model,
@@ -40,7 +41,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group(name="model")
 def group() -> None:
-    """Make, publish, list, fetch and roll back model versions."""
+    """Make, publish, list, fetch, roll back and adopt model versions."""
 
 
 def _name_option(command: Command) -> Command:
@@ -158,6 +159,22 @@ def rollback(call: Call, version: int, name: str) -> int:
             call.timeout_s,
         )
     call.out.result(made.model_dump(mode="json"), f"{made.topic} has the content of {old.topic}")
+    return 0
+
+
+@group.command("adopt")
+@click.argument("name", default=DEFAULT_MODEL_NAME)
+@remote
+def adopt(call: Call, name: str) -> int:
+    """Go on from NAME's newest version, although the coordinator does not know who made it.
+
+    That is so when its own state is gone, or when it is another one than before.
+    """
+    with call.wire() as wire:
+        newest = find_version(wire, name, "latest")
+        is_new = adopt_latest(wire, newest, name, call.timeout_s)
+    said = "rounds may go on from it" if is_new else "the coordinator knows it already"
+    call.out.result(newest.model_dump(mode="json"), f"{newest.topic}: {said}")
     return 0
 
 

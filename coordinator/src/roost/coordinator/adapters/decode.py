@@ -10,6 +10,7 @@ from roost.chassis.received import Received
 from roost.coordinator.adapters.spool import Spool
 from roost.coordinator.adapters.strict import check_strict
 from roost.coordinator.core.events import (
+    AdoptionOrdered,
     ExperimentOrdered,
     ExperimentStopOrdered,
     IndexRead,
@@ -25,6 +26,7 @@ from roost.coordinator.core.events import (
 )
 from roost.coordinator.core.facts import TaskFact
 from roost.protocol.round.messages import (
+    Adopt,
     ExperimentStart,
     ExperimentStop,
     ModelIndex,
@@ -36,6 +38,7 @@ from roost.protocol.round.topics import (
     EXPERIMENT_START,
     EXPERIMENT_STOP,
     FORWARDED_UPDATE,
+    MODEL_ADOPT,
     MODEL_INDEX,
     MODEL_ROLLBACK,
     ROUND_START,
@@ -56,6 +59,7 @@ SUBSCRIPTIONS: Final = (
     ROUND_START,
     FORWARDED_UPDATE,
     MODEL_ROLLBACK,
+    MODEL_ADOPT,
     EXPERIMENT_START,
     EXPERIMENT_STOP,
 )
@@ -81,6 +85,7 @@ class Decode:
             FORWARDED_UPDATE.template: self._update,
             MODEL_INDEX.template: _index,
             MODEL_ROLLBACK.template: _order(_rollback),
+            MODEL_ADOPT.template: _order(_adopt),
             EXPERIMENT_START.template: _order(_experiment_start),
         }
 
@@ -163,6 +168,10 @@ def _readable_id(payload: bytes) -> str | None:
 
 def _rollback(received: Received, at: float) -> RollbackOrdered:
     return RollbackOrdered(at, Rollback.decode(received.payload))
+
+
+def _adopt(received: Received, at: float) -> AdoptionOrdered:
+    return AdoptionOrdered(at, Adopt.decode(received.payload))
 
 
 def _experiment_start(received: Received, at: float) -> ExperimentOrdered:

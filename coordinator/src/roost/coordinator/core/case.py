@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from roost.chassis.effects import Effect
+from roost.coordinator.core import lineages
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.facts import Link, Sight, TaskFact
 from roost.coordinator.core.publishing import claimed, model_name
@@ -139,6 +140,11 @@ class Case:
         """Version numbers that other publications of this model were sent with."""
         round_ = self.round
         return claimed(self._draft, model_name(round_.model_uri), round_.round_id)
+
+    @property
+    def is_lineage_known(self) -> bool:
+        """Whether the base model is this coordinator's to number."""
+        return lineages.is_known(self._draft, model_name(self.round.model_uri))
 
     @property
     def start(self) -> str:

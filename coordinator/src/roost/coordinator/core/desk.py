@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from roost.chassis.core import Connected, Decision, Disconnected, Started, TimerFired, View
 from roost.chassis.effects import SetTimer, note
-from roost.coordinator.core import experiments, orders, rollbacks, rounds
+from roost.coordinator.core import experiments, lineages, orders, rollbacks, rounds
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import SERVICE_EFFECTS, DropSpools
 from roost.coordinator.core.events import (
+    AdoptionOrdered,
     Averaged,
     AverageFailed,
     BaseRead,
@@ -33,6 +34,7 @@ from roost.coordinator.core.seats import Roster, Seat, seat_id
 from roost.coordinator.core.state import (
     Experiment,
     Ledger,
+    Lineage,
     Outcome,
     Past,
     Rollback,
@@ -64,6 +66,7 @@ class Desk:
         "past": Past,
         "experiment": Experiment,
         "rollback": Rollback,
+        "lineage": Lineage,
         "ledger": Ledger,
     }
     volatile = frozenset({"link", "index", "proplet", "task", "stray", "roll", "told"})
@@ -97,6 +100,7 @@ def _disconnected(draft: Draft, _event: Disconnected, _keep: Keep) -> None:
 
 def _index_read(draft: Draft, event: IndexRead, keep: Keep) -> None:
     draft.put("index", "", event.index)
+    lineages.learn(draft, event.index)
     rollbacks.step_all(draft, event.at)
     rounds.step_all(draft, event, keep)
 
@@ -195,6 +199,10 @@ def _refused(draft: Draft, event: OrderRefused, _keep: Keep) -> None:
     count_refusal(draft, event.refusal, event.detail)
 
 
+def _adoption(draft: Draft, event: AdoptionOrdered, _keep: Keep) -> None:
+    lineages.adopt(draft, event)
+
+
 def _rollback(draft: Draft, event: RollbackOrdered, _keep: Keep) -> None:
     rollbacks.order(draft, event)
 
@@ -218,6 +226,7 @@ _HANDLERS: Final[Mapping[type[Any], Callable[[Draft, Any, Keep], None]]] = {
     RoundUnreadable: orders.round_unreadable,
     OrderRefused: _refused,
     RollbackOrdered: _rollback,
+    AdoptionOrdered: _adoption,
     ExperimentOrdered: experiments.ordered,
     ExperimentStopOrdered: experiments.stop_ordered,
 }

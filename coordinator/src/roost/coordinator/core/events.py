@@ -6,7 +6,13 @@ from typing import TypeAlias
 from roost.chassis.core import Connected, Disconnected, Started, TimerFired
 from roost.coordinator.core.facts import TaskFact
 from roost.coordinator.core.seats import Arrival
-from roost.protocol.round.messages import ExperimentStart, ModelIndex, Rollback, RoundStart
+from roost.protocol.round.messages import (
+    Adopt,
+    ExperimentStart,
+    ModelIndex,
+    Rollback,
+    RoundStart,
+)
 from roost.wire.blob import Manifest
 from roost.wire.refusal import Refusal
 
@@ -146,6 +152,14 @@ class RollbackOrdered:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptionOrdered:
+    """A model shall be taken for this coordinator's own."""
+
+    at: float
+    order: Adopt
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentOrdered:
     """An experiment was asked for; ``payload`` is its text as it came."""
 
@@ -188,6 +202,7 @@ Event: TypeAlias = (
     | RoundUnreadable
     | OrderRefused
     | RollbackOrdered
+    | AdoptionOrdered
     | ExperimentOrdered
     | ExperimentStopOrdered
 )

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from roost.coordinator.core import publishing
+from roost.coordinator.core import lineages, publishing
 from roost.coordinator.core.case import Case
 from roost.coordinator.core.verdicts import absences, troubles
 from roost.protocol.round.messages import RoundStatus
 from roost.protocol.round.refusals import (
     TIMED_OUT,
+    UNKNOWN_LINEAGE,
     UNKNOWN_MODEL,
     UNKNOWN_PARTICIPANT,
     UNREACHABLE_QUORUM,
@@ -70,25 +71,40 @@ class Push:
 
 
 def _guard_preparing(case: Case) -> Push | None:
-    round_, link, at = case.round, case.link, case.at
-    all_seen = case.pass_roll()
-    is_listed = case.index is not None and case.index.find(round_.model_uri) is not None
+    all_seen, link = case.pass_roll(), case.link
+    is_listed = case.index is not None and case.index.find(case.round.model_uri) is not None
+    refused = _refuse(case, all_seen=all_seen, is_listed=is_listed)
+    if refused is not None:
+        return refused
     if link is not None and is_listed and all_seen:
         return Push(Trigger.READY)
-    time_up = at >= round_.deadline
-    if not all_seen and link is not None and at >= link.heard_at + PRESENCES_S:
-        known = _named(case.proplets)
-        message = f"never seen: {_named(_unseen(case))}; known are: {known}"
-        return Push(Trigger.IMPOSSIBLE, UNKNOWN_PARTICIPANT, message)
-    patient = link is not None and at >= max(link.connected_at, round_.started_at) + INDEX_S
-    if not is_listed and (patient or (time_up and case.index is not None)):
-        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, _not_listed(case))
-    if not time_up:
+    if case.at < case.round.deadline:
         return None
     if link is None:
         return _time_up(case, ["there is no connection to the broker"])
     awaited = [] if all_seen else [f"not seen yet: {_named(_unseen(case))}"]
     return _time_up(case, awaited if is_listed else [*awaited, _not_listed(case)])
+
+
+def _refuse(case: Case, *, all_seen: bool, is_listed: bool) -> Push | None:
+    """Say why the round cannot begin however long it waits."""
+    round_, link, at = case.round, case.link, case.at
+    if is_listed and not case.is_lineage_known:
+        return Push(Trigger.IMPOSSIBLE, UNKNOWN_LINEAGE, _not_ours(case))
+    if not all_seen and link is not None and at >= link.heard_at + PRESENCES_S:
+        known = _named(case.proplets)
+        message = f"never seen: {_named(_unseen(case))}; known are: {known}"
+        return Push(Trigger.IMPOSSIBLE, UNKNOWN_PARTICIPANT, message)
+    patient = link is not None and at >= max(link.connected_at, round_.started_at) + INDEX_S
+    time_up = at >= round_.deadline and case.index is not None
+    if not is_listed and (patient or time_up):
+        return Push(Trigger.IMPOSSIBLE, UNKNOWN_MODEL, _not_listed(case))
+    return None
+
+
+def _not_ours(case: Case) -> str:
+    name = publishing.model_name(case.round.model_uri)
+    return lineages.foreign(name, case.index.models.get(name) if case.index else None)
 
 
 def _unseen(case: Case) -> list[str]:

@@ -37,11 +37,19 @@ def show_running(draft: Draft) -> None:
         _write(draft, after)
 
 
+def show_unadopted(draft: Draft, names: tuple[str, ...]) -> None:
+    """Show which models are not this coordinator's to number, if that changed."""
+    ledger: Ledger = draft.get("ledger", "") or Ledger()
+    if names != ledger.unadopted:
+        _write(draft, replace(ledger, unadopted=names))
+
+
 def _write(draft: Draft, ledger: Ledger) -> None:
     draft.put("ledger", "", ledger)
     state = CoordinatorState(
         open_rounds=ledger.open_rounds,
         running_experiments=ledger.running_experiments,
+        unadopted=ledger.unadopted,
         refusals=dict(ledger.refusals),
         last_refusal=ledger.last_refusal,
     )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from roost.chassis.effects import note
-from roost.coordinator.core import publishing
+from roost.coordinator.core import lineages, publishing
 from roost.coordinator.core.draft import Draft
 from roost.coordinator.core.effects import DropOutgoing, FetchModel
 from roost.coordinator.core.events import BaseRead, BaseUnavailable, RollbackOrdered
@@ -11,7 +11,7 @@ from roost.coordinator.core.ledger import count_refusal
 from roost.coordinator.core.state import Publication, Rollback
 from roost.protocol.round.messages import ModelIndex, ModelVersion
 from roost.protocol.round.model import ModelForm
-from roost.protocol.round.refusals import UNKNOWN_VERSION
+from roost.protocol.round.refusals import UNKNOWN_LINEAGE, UNKNOWN_VERSION
 from roost.wire.ids import derive
 
 _SHOWN = 10
@@ -28,6 +28,9 @@ def order(draft: Draft, event: RollbackOrdered) -> None:
         existing = ", ".join(map(str, list(versions)[-_SHOWN:])) or "none"
         detail = f"{wanted.name} has no version {wanted.version}; there are {existing}"
         count_refusal(draft, UNKNOWN_VERSION, detail)
+        return
+    if not lineages.is_known(draft, wanted.name):
+        count_refusal(draft, UNKNOWN_LINEAGE, lineages.foreign(wanted.name, line))
         return
     said = wanted.rollback_id or f"v{wanted.version}-after-v{line.latest}"
     rollback_id = derive("rollback", said)

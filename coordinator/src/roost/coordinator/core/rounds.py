@@ -129,7 +129,7 @@ def _ended(draft: Draft) -> list[Round]:
 def _forget_old(draft: Draft, keep: Keep) -> None:
     """Keep of older rounds the outcome, and of the oldest only what tells their id again."""
     ended = _ended(draft)
-    for round_ in ended[keep.spools :]:
+    for round_ in ended[min(keep.spools, keep.rounds) :]:
         _forget_seats(draft, round_.round_id)
     for round_ in ended[keep.rounds :]:
         round_id = round_.round_id

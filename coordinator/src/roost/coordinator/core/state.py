@@ -234,10 +234,22 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """A model whose versions this coordinator numbers.
+
+    Attributes:
+        since: Its latest version when that began.
+    """
+
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What the coordinator's own state topic says."""
 
     open_rounds: tuple[str, ...] = ()
     running_experiments: tuple[str, ...] = ()
+    unadopted: tuple[str, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
     last_refusal: str | None = None

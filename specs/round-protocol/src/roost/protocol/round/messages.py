@@ -180,6 +180,13 @@ class Rollback(Message):
     rollback_id: Id | None = Field(default=None, description="absent: derived from the content")
 
 
+class Adopt(Message):
+    """Order to go on from a model whose versions this coordinator did not make."""
+
+    name: ModelName = DEFAULT_MODEL_NAME
+    version: int = Field(ge=0, description="its latest one, as the index lists it")
+
+
 class ExperimentStart(Message, RoundPolicy):
     """Order to run many rounds in a row (``fl/experiments/start``)."""
 
@@ -226,5 +233,8 @@ class CoordinatorState(Message):
 
     open_rounds: tuple[str, ...] = ()
     running_experiments: tuple[str, ...] = ()
+    unadopted: tuple[str, ...] = Field(
+        default=(), description="models that rounds unknown here made; none starts on them"
+    )
     refusals: dict[str, Count] = Field(default_factory=dict)
     last_refusal: str | None = None

@@ -16,6 +16,12 @@ UNREACHABLE_QUORUM: Final = Refusal(
 )
 TIMED_OUT: Final = Refusal(306, "timed_out", "Give more time, or ask fewer updates.")
 BAD_EXPERIMENT: Final = Refusal(307, "bad_experiment", "Correct it and use a new experiment_id.")
+UNKNOWN_LINEAGE: Final = Refusal(
+    308,
+    "unknown_lineage",
+    "Go on from it with `roost model adopt NAME`, or begin a new model with "
+    "`roost model init --name NEW`; then use a new round_id.",
+)
 
 # Updates
 DUPLICATE: Final = Refusal(320, "duplicate", "Nothing to do: the first update counts.")
@@ -52,6 +58,7 @@ ROUND_REFUSALS: Final = (
     UNREACHABLE_QUORUM,
     TIMED_OUT,
     BAD_EXPERIMENT,
+    UNKNOWN_LINEAGE,
     DUPLICATE,
     NOT_INVITED,
     WRONG_BASE,

@@ -4,6 +4,7 @@ from typing import Final
 
 from roost.protocol.round.messages import (
     MODEL_NAME_PATTERN,
+    Adopt,
     CoordinatorState,
     ExperimentStart,
     ExperimentState,
@@ -93,6 +94,14 @@ MODEL_ROLLBACK: Final = Topic(
     retained=False,
     about="Make a new version with the content of an old one.",
 )
+MODEL_ADOPT: Final = Topic(
+    "fl/models/adopt",
+    Adopt,
+    (OPERATOR,),
+    (COORDINATOR,),
+    retained=False,
+    about="Go on from a model that rounds unknown to the coordinator made.",
+)
 EXPERIMENT_START: Final = Topic(
     "fl/experiments/start",
     ExperimentStart,
@@ -128,6 +137,6 @@ COORDINATOR_STATE: Final = Topic(
 
 TOPICS: Final = (
     ROUND_START, ROUND_UPDATE, FORWARDED_UPDATE, ROUND_STATE, ROUND_COMPLETE, MODEL_PUBLISH,
-    MODEL, MODEL_INDEX, MODEL_ROLLBACK, EXPERIMENT_START, EXPERIMENT_STOP, EXPERIMENT_STATE,
-    COORDINATOR_STATE,
+    MODEL, MODEL_INDEX, MODEL_ROLLBACK, MODEL_ADOPT, EXPERIMENT_START, EXPERIMENT_STOP,
+    EXPERIMENT_STATE, COORDINATOR_STATE,
 )  # fmt: skip
