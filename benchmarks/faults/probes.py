@@ -14,8 +14,8 @@ PROPLETS = tuple(f"proplet-{n}" for n in range(1, 5))
 VICTIM = PROPLETS[-1]
 COMPLETED = RoundStatus.COMPLETED.value
 GUEST_S = 1.0
-#: How soon `roost up` starts again what ended.
-RESTART_S = 0.5
+#: How soon `roost up` starts again what ran well.
+RESTART_S = 0.1
 TIMEOUT_S = 10.0
 LIMIT_S = 3.0
 #: What a round may take longer than the undisturbed one and still count as not delayed.
@@ -93,7 +93,7 @@ class Probe:
 
 
 _DIES, _HANGS = "70 s", "the whole timeout, three rounds running"
-_STARTS = "0.5 s until its restart, and its start"
+_STARTS = f"{RESTART_S:g} s until its restart, and its start"
 PROBES = (
     Probe("guest dies (it traps), k = 3", 3, _DIES, updates=3, guest={"dies": VICTIM}),
     Probe("guest dies (kill -9 of its process), k = 3", 3, _DIES, updates=3, strike=kill_guest),
@@ -168,7 +168,7 @@ PROBES = (
         4,
         "not probed",
         most_s=5.0,
-        why="up to 4 s until updates that it lost are asked for, 0.5 s until its restart",
+        why="up to 4 s until updates that it lost are asked for",
         strike=restart(BROKER),
     ),
 )

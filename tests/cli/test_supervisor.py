@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from roost.cli.children import Program, restart_delay
+from roost.cli.children import Child, Program, restart_delay
 from roost.cli.errors import NoBroker
 from roost.cli.logs import LogSink
 from roost.cli.ports import free_port
@@ -108,6 +108,16 @@ def test_a_service_that_ends_is_started_again_with_growing_delays(tmp_path: Path
 def test_the_delay_is_capped() -> None:
     """0.5, 1, 2 … 30 seconds."""
     assert [restart_delay(n) for n in (1, 2, 3, 6, 7, 60)] == [0.5, 1.0, 2.0, 16.0, 30.0, 30.0]
+
+
+def test_what_ran_well_comes_back_at_once() -> None:
+    """Then the delays begin anew."""
+    child = Child(python("steady", "pass"))
+    delays = []
+    for lived_s in (1, 1, 60, 1, 60):
+        child._started = time.monotonic() - lived_s
+        delays.append(child.bury())
+    assert delays == [0.5, 1.0, 0.1, 0.5, 0.1]
 
 
 def test_lines_reach_the_console_with_a_prefix_and_a_file_without(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ __all__ = ["REPORT_FD", "Child", "Program", "die_with", "restart_delay"]
 
 _FIRST_DELAY_S = 0.5
 _MAX_DELAY_S = 30.0
+# What ran well was killed, most likely, and a round waits for it.
+_STEADY_DELAY_S = 0.1
 _STEADY_AFTER_S = 20.0
 _TAIL_LINES = 12
 _MAX_LINE = 64_000
@@ -27,7 +29,9 @@ REPORT_FD = "ROOST_REPORT_FD"
 
 
 def restart_delay(failures: int) -> float:
-    """Seconds to wait before the start that follows `failures` quick ends in a row (at least 1)."""
+    """Seconds to wait before the start that follows `failures` quick ends in a row."""
+    if failures == 0:
+        return _STEADY_DELAY_S
     return float(min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0 ** (failures - 1)))
 
 
@@ -127,7 +131,7 @@ class Child:
     def bury(self) -> float:
         """Forget the ended process and plan the next start; the seconds until then."""
         now = time.monotonic()
-        self.failures = 1 if now - self._started > _STEADY_AFTER_S else self.failures + 1
+        self.failures = 0 if now - self._started > _STEADY_AFTER_S else self.failures + 1
         delay_s = restart_delay(self.failures)
         self.start_at = now + delay_s
         self.process = None
