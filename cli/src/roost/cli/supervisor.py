@@ -3,10 +3,11 @@
 It has a single thread on purpose: children are forked with a small function between fork and exec
 (see `roost.cli.children`), which is only safe while no other thread can hold a lock.
 
-A child that ends is started again after 0.5 s, then 1, 2, 4 … 30 s; one that has lived for 20 s after
-0.1 s, and then from the beginning. SIGINT, SIGTERM or SIGHUP ends everything: the services first, the broker last,
-so that their last words still get out; a second signal does not wait. Should the supervisor itself
-be killed, the kernel sends its children SIGTERM (Linux; PR_SET_PDEATHSIG).
+A child that ends is started again after 0.5 s, then 1, 2, 4 … 30 s; one that has lived for 20 s is
+after 0.1 s, and then from the beginning. SIGINT, SIGTERM or SIGHUP ends everything: the services
+first, the broker last, so that their last words still get out; a second signal does not wait.
+Should the supervisor itself be killed, the kernel sends its children SIGTERM (Linux;
+PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
