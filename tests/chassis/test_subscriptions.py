@@ -95,6 +95,32 @@ def test_an_unsubscribe_that_was_lost_is_said_again() -> None:
     assert wire.reconnect()[0] == ("unsubscribe", ["a"]), "3 was never told"
 
 
+def test_a_fetch_takes_no_standing_subscription_away() -> None:
+    """Its end gives the filter back to who had it before, with the options of its own.
+
+    Regression: a task with the proplet's own presence as an input left it deaf to that topic.
+    """
+    wire = Wire()
+    wire.reconnect()
+    standing = SubscribeOptions(qos=1, retainAsPublished=True)
+    subscriptions = wire.subscriptions
+
+    def other(_received: Received, _token: Token) -> None:
+        """Handle it too."""
+
+    subscriptions.add(["a"], take, standing)
+    for _ in range(2):
+        subscriptions.add(["a", "b"], other, OPTIONS)
+        assert subscriptions.handler("a") is other
+    wire.told.clear()
+    subscriptions.remove(["a", "b"])
+    assert wire.told == [("subscribe", ["a"]), ("unsubscribe", ["b"])]
+    assert subscriptions.handler("a") is take
+    assert subscriptions._wanted["a"][1] is standing
+    subscriptions.remove(["a"])
+    assert subscriptions.handler("a") is None
+
+
 def test_a_stray_message_ends_its_own_subscription_once() -> None:
     """Nothing that is wanted is ended, and nothing is repeated (WIRE-032)."""
     wire = Wire()

@@ -4,6 +4,9 @@ The broker keeps a session while this side is away, so a subscription that ends 
 ended there after the next connect; else its messages would come for ever, with nobody to take
 them. All changes are sent under one lock, so that the broker gets them in the order in which they
 were made.
+
+A filter may be wanted twice, when a topic is fetched to which somebody has subscribed anyway. The
+later handler gets its messages, and the earlier one again once the later one is removed.
 """
 
 import threading
@@ -32,6 +35,7 @@ class Subscriptions:
         self._subscribe, self._unsubscribe = subscribe, unsubscribe
         self._lock = threading.RLock()
         self._wanted: dict[str, tuple[Handler, SubscribeOptions]] = {}
+        self._earlier: dict[str, tuple[Handler, SubscribeOptions]] = {}
         # Insertion-ordered sets.
         self._gone: dict[str, None] = {}
         self._leaving: dict[int, Sequence[str]] = {}
@@ -42,6 +46,9 @@ class Subscriptions:
         """Subscribe now, if connected, and after every connect."""
         with self._lock:
             for name in names:
+                before = self._wanted.get(name)
+                if before is not None and before[0] != handler:
+                    self._earlier[name] = before
                 self._wanted[name] = (handler, options)
                 self._gone.pop(name, None)
             if self._open:
@@ -50,11 +57,17 @@ class Subscriptions:
     def remove(self, names: Sequence[str]) -> None:
         """End subscriptions, now or after the next connect, until the broker has confirmed it."""
         with self._lock:
-            for name in names:
+            again = [name for name in names if name in self._earlier]
+            gone = [name for name in names if name not in self._earlier]
+            for name in again:
+                self._wanted[name] = self._earlier.pop(name)
+            for name in gone:
                 self._wanted.pop(name, None)
                 self._gone[name] = None
-            if self._open:
-                self._leave(names)
+            if self._open and again:
+                self._send(again)  # with the options of its own
+            if self._open and gone:
+                self._leave(gone)
 
     def opened(self) -> None:
         """Tell the broker everything: there is a new connection."""
