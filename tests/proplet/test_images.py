@@ -351,6 +351,9 @@ def test_what_was_abandoned_is_swept(store: ImageStore, transport: FakeTransport
     image = store.fetch(f"blob:ops/{sha256}")
     os.utime(image.path, (1, 1))
     (store.folder / "fetch-old").mkdir()
+    (store.folder / "fetch-young").mkdir()
     os.utime(store.folder / "fetch-old", (1, 1))
-    store.sweep()
+    store.sweep(shared=True)
+    assert stored(store) == {image.path.name, "fetch-young"}
+    store.sweep(shared=False)
     assert stored(store) == {image.path.name}

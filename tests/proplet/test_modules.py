@@ -70,15 +70,17 @@ def test_relative_paths_will_do(
 
 
 def test_what_was_abandoned_is_swept(own: ModuleCache) -> None:
-    """Old temporary folders go; young ones may be in use."""
-    own.sweep()
+    """Old temporary folders go; young ones may be in use by others who share the folder."""
+    own.sweep(shared=True)
     old, young = own.modules / "compile-old", own.modules / "compile-young"
     for folder in (old, young):
         folder.mkdir(parents=True)
         (folder / "module").touch()
     os.utime(old, (1, 1))
-    own.sweep()
+    own.sweep(shared=True)
     assert list(own.modules.iterdir()) == [young]
+    own.sweep(shared=False)
+    assert list(own.modules.iterdir()) == []
 
 
 def test_a_refused_image_leaves_nothing(own: ModuleCache, image: Path) -> None:

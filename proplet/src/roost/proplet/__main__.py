@@ -58,7 +58,7 @@ def build(settings: PropletSettings, online: Presence, context: Context) -> Wiri
     )
     modules = ModuleCache(settings.images, max_bytes)
     for cache in (images, modules):
-        cache.sweep()
+        cache.sweep(shared=settings.images_dir is not None)
     executor = Executor(
         folders=folders,
         images=images,

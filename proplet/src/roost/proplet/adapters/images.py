@@ -85,9 +85,9 @@ class ImageStore:
                 return self._file(reference)
             return self._oci(parse(reference), self.registry.within(left_s))
 
-    def sweep(self) -> None:
-        """Remove what a fetch left that was killed long ago."""
-        sweep(self.folder, _FETCHING)
+    def sweep(self, *, shared: bool) -> None:
+        """Remove what fetches left that were killed; a shared folder's only after an hour."""
+        sweep(self.folder, _FETCHING, shared=shared)
 
     def _blob(self, reference: str, timeout_s: float) -> Image:
         owner, _, sha256 = reference.removeprefix("blob:").partition("/")

@@ -97,9 +97,9 @@ class ModuleCache:
         """Drop a module that the engine refused: it is compiled again at its next use."""
         place.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what a compilation left that was killed long ago."""
-        sweep(self.modules, COMPILING)
+    def sweep(self, *, shared: bool) -> None:
+        """Remove what compilations left that were killed; a shared folder's only after an hour."""
+        sweep(self.modules, COMPILING, shared=shared)
 
     def _shrink(self, keep: Path) -> None:
         found = [(path, path.stat()) for path in self.modules.glob(f"*{SUFFIX}")]

@@ -87,14 +87,18 @@ def remove(folder: Path) -> None:
         pending.pop()
 
 
-def sweep(folder: Path, prefix: str) -> None:
-    """Remove temporary folders that are older than an hour: whoever made them is gone.
+def sweep(folder: Path, prefix: str, *, shared: bool) -> None:
+    """Remove temporary folders whose makers are gone.
 
-    Younger ones may belong to another proplet that shares the folder.
+    Args:
+        folder: Holds them.
+        prefix: How their names begin.
+        shared: Whether other proplets use the folder, too: then only what is older than an hour
+            goes, for younger ones may be in use.
     """
     for path in folder.glob(f"{prefix}*") if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE_S:
+            if not shared or time.time() - path.stat().st_mtime > STALE_S:
                 remove(path)
 
 
