@@ -27,7 +27,7 @@ from roost.cli.security.folder import BrokerFolder
 from roost.cli.security.invitations import Invitations, JoinLine, JoinRefused
 from roost.cli.security.join_server import AT_ONCE, JoinServer
 from roost.cli.security.joining import JoinRequest, redeem
-from roost.cli.security.trust import renew_authority
+from roost.cli.security.trust import renew_authority, renew_server
 from roost.cli.security.users import Role, new_password
 
 from .conftest import DEADLINE_S, NOW, make_site
@@ -300,6 +300,19 @@ def test_man_in_the_middle_gets_no_token(folder: BrokerFolder, tmp_path: Path) -
     assert said[0].startswith(b"GET /v1/ca.pem")
     assert b"POST" not in said[1]
     assert not [each for each in said if line.token.encode() in each]
+
+
+def test_certificate_for_another_name_gets_no_token(folder: BrokerFolder, serve: Serve) -> None:
+    """It may be of the right authority, and stolen from another machine (JOIN-003)."""
+    site = folder.site()
+    line = invited(folder)
+    folder.setup(replace(site, hosts=("elsewhere.example",)), NOW)
+    renew_server(folder.paths, folder.site(), NOW)
+    serve(folder)
+    trusted = fetch_authority(line)
+    with pytest.raises(NoBroker, match="certificate"):
+        join(line, new_password(), trusted)
+    assert folder.users().named(Role.DEVICE) == []
 
 
 def test_no_answer_names_what_to_look_at(folder: BrokerFolder) -> None:

@@ -9,5 +9,6 @@ Error tree of this package::
     ├── BlobCorrupt         a blob's bytes do not have its digest
     ├── StateLocked         another process uses the state folder
     ├── StateDamaged        the state's file cannot be read
-    └── StateNewer          the state was written by a newer Roost
+    ├── StateNewer          the state was written by a newer Roost
+    └── TrustUnusable       a certificate or key file cannot be used
 """

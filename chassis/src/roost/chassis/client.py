@@ -1,7 +1,6 @@
 """How every connection of Roost is made: MQTT 5, acknowledged by hand, TLS, nothing delayed."""
 
 import socket
-import ssl
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -9,6 +8,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from roost.chassis.settings import BrokerSettings
+from roost.chassis.tls import tls_context
 
 RECEIVE_MAXIMUM: Final = 128
 """So many messages may be on their way to this side unacknowledged; the broker keeps the rest."""
@@ -30,6 +30,9 @@ def make_client(
         username: User name; None: none.
         password: Overrides the settings' password.
         reconnects: Whether paho connects again by itself.
+
+    Raises:
+        TrustUnusable: a certificate or key file cannot be used.
     """
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
@@ -42,12 +45,7 @@ def make_client(
         secret = settings.password.get_secret_value() if settings.password else None
         client.username_pw_set(username, secret if password is None else password)
     if settings.tls:
-        client.tls_set(
-            ca_certs=str(settings.ca_file) if settings.ca_file else None,
-            certfile=str(settings.cert_file) if settings.cert_file else None,
-            keyfile=str(settings.key_file) if settings.key_file else None,
-            tls_version=ssl.PROTOCOL_TLS_CLIENT,
-        )
+        client.tls_set_context(tls_context(settings))
     client.on_socket_open = _send_at_once
     return client
 

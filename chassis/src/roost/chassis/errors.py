@@ -31,3 +31,7 @@ class StateDamaged(ChassisError):  # noqa: N818 - names an outcome
 
 class StateNewer(ChassisError):  # noqa: N818 - names an outcome
     """The state folder was written by a newer Roost."""
+
+
+class TrustUnusable(ChassisError):  # noqa: N818 - names what cannot be used
+    """A file that says whom to trust, or who we are, cannot be used."""

@@ -26,6 +26,7 @@ from roost.chassis.packets import packet_bytes, publish_properties, received_fro
 from roost.chassis.received import Received
 from roost.chassis.settings import BrokerSettings
 from roost.chassis.subscriptions import Subscriptions
+from roost.chassis.tls import why_distrusted
 
 SESSION_EXPIRY_S: Final = 86_400
 MIN_BACKOFF_S: Final = (0.1, 0.5)
@@ -89,6 +90,7 @@ class Session:
         self._connected = threading.Event()
         self._connected_at = 0.0
         self._short_lives = 0
+        self._distrust: str | None = None
         self.generation = 0
         self.max_packet_bytes: int | None = None
         self.on_connected: Callable[[int], None] = lambda _generation: None
@@ -251,6 +253,10 @@ class Session:
 
     def _on_connect_fail(self, _client: paho.Client, _userdata: Any) -> None:
         self._log.debug("broker.unreachable", host=self._settings.host, port=self._settings.port)
+        problem = why_distrusted(self._settings)
+        if problem is not None and problem != self._distrust:
+            self._log.error("broker.distrusted", why=problem)
+        self._distrust = problem
 
     def _on_disconnect(
         self,

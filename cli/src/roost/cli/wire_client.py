@@ -22,10 +22,11 @@ from pydantic import ValidationError
 from roost.chassis import logs
 from roost.chassis.blobs import manifest_of, offer
 from roost.chassis.effects import Publish
-from roost.chassis.errors import BlobCorrupt, BrokerRefused, FetchTimeout
+from roost.chassis.errors import BlobCorrupt, BrokerRefused, FetchTimeout, TrustUnusable
 from roost.chassis.received import Received
 from roost.chassis.session import Session, Token
 from roost.chassis.settings import BrokerSettings
+from roost.chassis.tls import why_distrusted
 from roost.chassis.transfer import Fetcher, send_all
 from roost.cli.errors import CliError, NoBroker, UsageProblem, WaitedTooLong
 from roost.cli.ports import is_open
@@ -88,7 +89,13 @@ class Wire:
                 f"nothing answers at {url}: is Roost running? Start it with `roost up`, or name "
                 "its broker with --broker"
             )
-        wire = cls(settings)
+        try:
+            distrust = why_distrusted(settings)
+            wire = cls(settings)
+        except TrustUnusable as problem:
+            raise UsageProblem(str(problem)) from problem
+        if distrust is not None:
+            raise NoBroker(f"no connection to {url}: {distrust}")
         wire._open()
         try:
             yield wire
