@@ -23,7 +23,7 @@ class Case:
     Attributes:
         name: Says when, for people; also the id of the round and the name of its model.
         at: The service in which the instant comes.
-        order: The instant; ``{round}`` in its name is the round's id.
+        order: The instant; ``{round}`` in its texts is the round's id.
         size: Of the model; a large one travels as blobs.
     """
 
@@ -104,7 +104,7 @@ OF_SERVICES: Final = (
     model_server("model-stored", "stored", "file", "fl/models/{round}_v1"),
     model_server("model-told", "puback", "publish", "fl/models/{round}_v1"),
     model_server("index-untold", "before perform", "effect", "PublishIndex"),
-    model_server("index-told", "puback", "publish", INDEX),
+    model_server("index-told", "puback", "publish", INDEX, "{round}_v1"),
     model_server("fetching", "message", "took", "blobs/coordinator/+/2", size="large"),
     model_server("offering", "publish", "publish", "blobs/model-server/+/2", size="large"),
     proplet(1, "start-uncommitted", "before commit", "took", _TASK_START),
@@ -130,7 +130,7 @@ OF_BROKER: Final = (
     broker("update-forwarded", "after forward", "took", "fl/rounds/+/updates/+", at="manager"),
     broker("report-sent", "puback", "publish", _REPORT, SUCCEEDED, at="proplet-3"),
     broker("model-published", "puback", "publish", PUBLISH, at="coordinator"),
-    broker("index-told", "puback", "publish", INDEX, at="model-server"),
+    broker("index-told", "puback", "publish", INDEX, "{round}_v1", at="model-server"),
     broker("outcome-told", "puback", "publish", "fl/rounds/{round}/complete", at="coordinator"),
     broker("offering-update", "puback", "publish", "blobs/+/+/2", at="proplet-1", size="large"),
     broker("offering-model", "puback", "publish", "blobs/+/+/2", at="model-server", size="large"),

@@ -83,7 +83,7 @@ class Soak:
             self.story.outcomes.append(outcome)
             if wanted:
                 check_round(self.fleet, outcome, wanted[number])
-        await_rest(self.fleet, 60.0)
+        await_rest(self.fleet)
 
     def play(self, number: int, kills: int) -> RoundComplete:
         """Play one round, and kill in it."""
@@ -204,8 +204,9 @@ def soak(
     try:
         fleet.start()
         Soak(fleet, rng, story).run(rounds, kills, wanted)
-        print("waiting for the deadlines of the tasks", flush=True)
-        await_rest(fleet, TIMEOUT_S + 60.0, deadlines_passed=True)
+        if kills:
+            print("waiting for the deadlines of the tasks", flush=True)
+            await_rest(fleet, TIMEOUT_S + 60.0, deadlines_passed=True)
         fleet.stop()
     except AssertionError as error:
         story.problems.append(str(error).partition("\n---")[0])

@@ -35,7 +35,13 @@ BROKEN: Final = (FORGETS, REMEMBERS)
 
 
 class Scene:
-    """A fleet, and the outcomes of its rounds in which nobody was killed."""
+    """A fleet, and the outcomes of its rounds in which nobody was killed.
+
+    Attributes:
+        fleet: All its processes run.
+        at_rest: Whether the last case ended well.
+        undisturbed: The outcomes, by size of the model.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -44,6 +50,7 @@ class Scene:
             self.begin(f"undisturbed-{size}", size, {})
             self.undisturbed[size] = await_outcome(fleet, f"undisturbed-{size}")
         await_rest(fleet)
+        self.at_rest = True
 
     def begin(self, name: str, size: str, orders: Mapping[str, Order]) -> None:
         """Publish a model and start its round; the orders to kill are given between the two.
@@ -54,12 +61,15 @@ class Scene:
             orders: By the service that gets it.
         """
         fleet = self.fleet
-        fleet.revive()
+        self.at_rest = False
         publish_base(fleet, name, size)
         if fleet.broker.persistence:
             fleet.broker.save()  # all that comes now is lost with the broker
         for at, order in orders.items():
-            fleet.arm(at, replace(order, name=order.name.replace("{round}", name)))
+            what, contains = (
+                each.replace("{round}", name) for each in (order.name, order.contains)
+            )
+            fleet.arm(at, replace(order, name=what, contains=contains))
         start(fleet, name, topics.MODEL.format(name=name, version=0), size)
 
     def play(self, case: Case) -> None:
@@ -76,25 +86,28 @@ class Scene:
         """Hold a round against the undisturbed one, and look for what is left behind."""
         check_round(self.fleet, await_outcome(self.fleet, name), self.undisturbed[size])
         await_rest(self.fleet)
+        self.at_rest = True
 
 
 class Scenes:
-    """The scenes of this module; each is set up when it is first used."""
+    """The scenes of this module, each set up when it is first used, or when a case failed in it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._fleets: list[Fleet] = []
         self._scenes: dict[str, Scene] = {}
+        self._fleets: list[Fleet] = []
 
     def __getitem__(self, name: str) -> Scene:
         """Return the scene in which the broker lives, forgets or remembers."""
-        if name not in self._scenes:
-            folder = self._folder / f"{len(self._fleets)}-{name.replace(' ', '-')}"
-            fleet = Fleet(folder, persistence=name == REMEMBERS)
-            self._fleets.append(fleet)
-            fleet.start()
-            self._scenes[name] = Scene(fleet)
+        if name not in self._scenes or not self._scenes[name].at_rest:
+            self._scenes[name] = Scene(self._fleet(persistence=name == REMEMBERS))
         return self._scenes[name]
+
+    def _fleet(self, *, persistence: bool) -> Fleet:
+        fleet = Fleet(self._folder / str(len(self._fleets)), persistence=persistence)
+        self._fleets.append(fleet)
+        fleet.start()
+        return fleet
 
     def close(self) -> None:
         """End all processes."""
@@ -165,6 +178,5 @@ def test_a_power_cut(scenes: Scenes, broker: str) -> None:
 def test_nothing_is_left_once_all_deadlines_have_passed(scenes: Scenes, broker: str) -> None:
     """The proplets have forgotten every task, and all end in good order."""
     fleet = scenes[broker].fleet
-    fleet.revive()
     await_rest(fleet, TIMEOUT_S + 15.0, deadlines_passed=True)
     fleet.stop()
