@@ -277,6 +277,44 @@ def test_a_message_is_acknowledged_only_after_its_commit(
     house.store.close()
 
 
+def test_what_decoding_wrote_is_durable_before_the_commit(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for a group of messages; if it fails none of them is acknowledged (WIRE-016)."""
+    house.build()
+    happened: list[str] = []
+    monkeypatch.setattr(house.session, "ack", lambda _token: happened.append("acknowledged"))
+    put, broken = house.store.put, [False]
+
+    def keep(*given: Any) -> None:
+        happened.append("stored")
+        put(*given)
+
+    def settle() -> None:
+        if broken[0]:
+            raise RuntimeError("not on disk")
+        happened.append("settled")
+
+    monkeypatch.setattr(house.store, "put", keep)
+    monkeypatch.setattr(house.runner, "_before_commit", settle)
+    house.session.start()
+    house.runner.begin()
+    while house.runner.step():
+        pass
+    happened.clear()
+    for word in (b"a", b"b"):
+        house.say(word)
+    house.runner.step()
+    assert happened[:5] == ["settled", "stored", "stored", "acknowledged", "acknowledged"]
+    happened.clear()
+    broken[0] = True
+    house.say(b"c")
+    with pytest.raises(RuntimeError, match="not on disk"):
+        house.runner.step()
+    assert happened == []
+    house.store.close()
+
+
 def test_a_core_that_raises_sets_the_event_aside(house: House) -> None:
     """The event is kept for a person, acknowledged, and the next one is taken (WIRE-030)."""
     house.start()

@@ -326,6 +326,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_durably(tmp_path / "folder" / "file", b"content", 1.0)
     spool = Spool(tmp_path / "spool", lambda: "1")
     payload = b'{"round_id":"r","base_model_uri":"%s","num_samples":1,"update":{"w":[1]}}'
+    monkeypatch.setattr("os.utime", lambda *_: fail(0))
     with pytest.raises(OSError, match="No space"):
         spool.take_in("r", "a", payload % BASE.encode())
     files = Files(tmp_path / "models", lambda: "1")

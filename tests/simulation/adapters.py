@@ -76,6 +76,9 @@ class MemorySpool:
         """Read an update that was fetched to a file."""
         return self.take_in(round_id, sender, path.read_bytes())
 
+    def settle(self) -> None:
+        """Nothing to wait for: this disk keeps what was written."""
+
     def path(self, name: str) -> MemoryPath:
         """Return where an update lies."""
         return self._disk.path(f"{self._folder}/{name}")

@@ -69,6 +69,7 @@ class Runner:
         pause: Callable[[float], None],
         inbox: Inbox | None = None,
         lanes: LanesPort | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Put the parts together; ``run`` begins.
 
@@ -84,9 +85,11 @@ class Runner:
             pause: Waits between tries of an effect that raised.
             inbox: Where items wait for their turn; by default a queue between threads.
             lanes: Where service effects are carried out; by default on ``workers`` threads.
+            before_commit: Makes durable what ``decode`` wrote beside the store, for a whole group
+                of messages at once; what it raises keeps them from being acknowledged.
         """
         self._core, self._store, self._session = core, store, session
-        self._decode, self._clock = decode, clock
+        self._decode, self._clock, self._before_commit = decode, clock, before_commit
         self._metrics, self._pause = metrics, pause
         self._log = get_logger()
         self._queue: Inbox = queue.SimpleQueue() if inbox is None else inbox
@@ -354,6 +357,7 @@ class Runner:
         """Store the turn and return its effects with their outbox entries."""
         if not turn.durable:
             return [(None, effect) for effect in turn.effects]
+        self._before_commit()
         now = self._clock()
         with self._metrics.commits.time(), self._store as store:
             for key, state in turn.puts.items():

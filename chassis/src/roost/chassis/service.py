@@ -73,6 +73,7 @@ class Wiring:
         performers: A function for each of the core's own effects.
         workers: How many service effects run side by side.
         background: Started before the broker is connected, stopped at the end.
+        before_commit: Makes durable what ``decode`` wrote beside the store.
     """
 
     core: Core
@@ -82,6 +83,7 @@ class Wiring:
     orders: Sequence[str] = ()
     workers: int = 8
     background: Sequence["Background"] = ()
+    before_commit: Callable[[], None] = lambda: None
 
 
 class Background:
@@ -202,6 +204,7 @@ class _Process:
             self._metrics,
             workers=wiring.workers,
             pause=lambda seconds: void(self._stopping.wait(seconds)),
+            before_commit=wiring.before_commit,
         )
         self._runner = runner
         self._session.on_fatal = self._fatal

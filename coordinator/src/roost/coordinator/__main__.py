@@ -27,6 +27,7 @@ def build(settings: CoordinatorSettings, context: Context) -> Wiring:
         subscriptions=[row.filter for row in SUBSCRIPTIONS],
         orders=[row.filter for row in SUBSCRIPTIONS if not row.retained],
         performers=performers.table(),
+        before_commit=spool.settle,
     )
 
 

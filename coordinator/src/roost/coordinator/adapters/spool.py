@@ -1,5 +1,9 @@
 """Updates on disk: each a safetensors file, durable before its message is acknowledged.
 
+Writing one and making it durable are two steps, so that a group of messages waits for the disk
+once (``settle``, right before their commit). What a process left that ended in between is deleted
+at the next start, and comes again.
+
 ``spool/{round_id}/{sender}.{nonce}``. The nonce makes every arrival's file its own, so dropping
 a refused update can never touch an accepted one with the same bytes. What is still being fetched
 is in ``spool/.working``, which no tidying touches.
@@ -9,10 +13,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from roost.chassis.files import mapped, sync
+from roost.coordinator.core.errors import UpdateNotDurable
 from roost.coordinator.core.seats import Arrival
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
@@ -21,6 +27,7 @@ from roost.protocol.round.update import parse_update
 _TENSORS_SHOWN: Final = 6
 _NAME_SHOWN: Final = 60
 _WORKING: Final = ".working"
+_SYNCS: Final = 8
 
 
 def summary(layout: Layout) -> str:
@@ -62,6 +69,13 @@ def _latest(folder: Path) -> float:
     return max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
 
 
+def _sync_if_there(path: Path) -> None:
+    try:
+        sync(path)
+    except FileNotFoundError:
+        return  # refused and dropped meanwhile
+
+
 def renew(folder: Path) -> None:
     """Make a folder, or make it empty."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,6 +97,8 @@ class Spool:
         """
         self._folder, self._nonce, self._clock = folder, nonce, clock
         self._working = folder / _WORKING
+        self._unsettled: list[Path] = []
+        self._syncing = ThreadPoolExecutor(_SYNCS, thread_name_prefix="sync")
         renew(self._working)
 
     def take_in(self, round_id: str, sender: str, payload: bytes | memoryview) -> Arrival:
@@ -93,7 +109,7 @@ class Spool:
         """
         update = parse_update(payload)
         name = f"{round_id}/{sender}.{self._nonce()}"
-        write_durably(self._folder / name, update.file, self._clock())
+        self._write(self._folder / name, update.file)
         entries = update.layout.entries
         typed = update.form is ModelForm.SAFETENSORS
         return Arrival(
@@ -107,6 +123,38 @@ class Spool:
             dtypes=dtypes_digest((e.name, e.dtype) for e in entries) if typed else None,
             summary=summary(update.layout),
         )
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file under its own name: nothing knows of it before ``settle``."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        at = self._clock()
+        try:
+            path.write_bytes(content)
+            os.utime(path, (at, at))
+        except OSError:
+            # A full disk: it is tried again, and halves of files would not make room.
+            path.unlink(missing_ok=True)
+            raise
+        self._unsettled.append(path)
+
+    def settle(self) -> None:
+        """Return when all updates that were taken in survive the loss of power.
+
+        They are synced side by side: a disk writes many at once hardly later than one.
+
+        Raises:
+            UpdateNotDurable: the disk did not keep one. Trying again would be no use: a second
+                sync does not tell what the first one lost.
+        """
+        paths = self._unsettled[:]
+        if not paths:
+            return
+        folders = {path.parent for path in paths}
+        try:
+            list(self._syncing.map(_sync_if_there, [*paths, *folders, self._folder]))
+        except OSError as error:
+            raise UpdateNotDurable(f"{self._folder}: {error}") from error
+        del self._unsettled[: len(paths)]
 
     def take_in_file(self, round_id: str, sender: str, path: Path) -> Arrival:
         """Read an update that was fetched to a file; the file is mapped, not loaded."""

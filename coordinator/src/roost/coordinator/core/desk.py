@@ -69,6 +69,7 @@ class Desk:
         "lineage": Lineage,
         "ledger": Ledger,
     }
+    cold = frozenset({"outcome", "past"})
     volatile = frozenset({"link", "index", "proplet", "task", "stray", "roll", "told"})
     effects: tuple[type[Any], ...] = SERVICE_EFFECTS
 
