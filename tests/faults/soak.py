@@ -3,7 +3,7 @@
 First the 20 rounds run undisturbed, then again while ``kill -9`` hits mosquitto and the services at
 random. Each round begins where the one before ended, so one lost or doubled update would change
 every model after it. Before some kills mosquitto writes its memory down; what came later it
-forgets. The verdict and how it came about are written to benchmarks/soak.md.
+forgets. What is left behind is looked for when all tasks' deadlines have passed.
 """
 
 import argparse
@@ -90,13 +90,15 @@ class Soak:
         round_id = f"{MODEL}-{number + 1:02d}"
         begin = time.monotonic()
         self.send_start(number, round_id)
+        killed = []
         for _ in range(kills):
             pause(self.rng.uniform(0.0, LONGEST_PAUSE_S))
-            self.kill_one(round_id)
+            killed.append(f"{self.kill_one(round_id)} at {time.monotonic() - begin:.1f} s")
         outcome = self.await_outcome(number, round_id)
-        self.story.seconds.append(time.monotonic() - begin)
-        killed = f", {kills} kills" if kills else ""
-        print(f"{round_id}: {outcome.outcome}{killed}, {self.story.seconds[-1]:.1f} s", flush=True)
+        seconds = time.monotonic() - begin
+        self.story.seconds.append(seconds)
+        who = ", ".join(killed) or "nobody"
+        print(f"{round_id}: {outcome.outcome} after {seconds:.1f} s, killed: {who}", flush=True)
         return outcome
 
     def send_start(self, number: int, round_id: str) -> None:
@@ -104,8 +106,8 @@ class Soak:
         model_uri = topics.MODEL.format(name=MODEL, version=number)
         start(self.fleet, round_id, model_uri, SIZE, epochs=EPOCHS, timeout_s=TIMEOUT_S)
 
-    def kill_one(self, round_id: str) -> None:
-        """Kill somebody, and start it again."""
+    def kill_one(self, round_id: str) -> str:
+        """Kill somebody, start it again, and return its name."""
         life = self.fleet.life(self.rng.choice(("broker", *SERVICES)))
         if life is self.fleet.broker and self.rng.random() < SAVES:
             self.fleet.broker.save()
@@ -115,6 +117,7 @@ class Soak:
         self.story.kills[life.name] += 1
         self.story.in_flight += self.fleet.operator.outcome(round_id) is None
         life.start()
+        return life.name
 
     def await_outcome(self, number: int, round_id: str) -> RoundComplete:
         """Wait for the outcome; a start that nobody had committed has to be sent again."""
@@ -209,7 +212,7 @@ def soak(
             await_rest(fleet, TIMEOUT_S + 60.0, deadlines_passed=True)
         fleet.stop()
     except AssertionError as error:
-        story.problems.append(str(error).partition("\n---")[0])
+        story.problems.append("; ".join(str(error).partition("\n---")[0].splitlines()))
         print(error, file=sys.stderr)
     finally:
         fleet.abandon()
@@ -220,13 +223,12 @@ def report(args: argparse.Namespace, calm: Story, story: Story, *, good: bool) -
     """Return the page."""
     verdict = "nobody could tell" if good else "**not as it was without kills**"
     command = f'make soak ARGS="--seed {args.seed} --rounds {args.rounds} --kills {args.kills}"'
-    what = [line.strip() for line in (__doc__ or "").splitlines()[2:-1]]
     lines = [
         "# Random kills",
         "",
         f"Written by `{command}`.",
-        *what,
         "",
+        (__doc__ or "").partition("\n\n")[2],
         machine(),
         f"Verdict: {verdict}.",
         "",
