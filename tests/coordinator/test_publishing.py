@@ -15,6 +15,7 @@ from roost.coordinator.core.events import (
     IndexRead,
 )
 from roost.coordinator.core.facts import Keep
+from roost.protocol.round.label import ModelLabel
 from roost.protocol.round.messages import ModelIndex, RoundStatus
 from roost.protocol.task.messages import TaskStatus
 
@@ -58,6 +59,21 @@ def test_metrics_are_averaged_with_the_same_weights() -> None:
     world.happen_update(replace(one, num_samples=10, metrics={"loss": 1.0, "own": 5.0}))
     world.happen_update(replace(two, num_samples=30, metrics={"loss": 2.0}))
     assert world.outcome().metrics == {"loss": 1.75, "own": 5.0}
+
+
+def test_metrics_of_many_names_do_not_hold_up_a_model() -> None:
+    """A model's label has room for 64: those stand that weigh most (ROUND-021)."""
+    world = World()
+    world.open(k=2)
+    one, two = world.arrival("a"), world.arrival("b")
+    ours = {f"ours{number:02d}": 1.0 for number in range(64)}
+    theirs = {f"theirs{number:02d}": 1.0 for number in range(63)} | {"ours00": 2.0}
+    world.happen_update(replace(one, num_samples=10, metrics=ours))
+    world.happen_update(replace(two, num_samples=30, metrics=theirs))
+    kept = {"ours00": 1.75} | dict.fromkeys(list(theirs)[:63], 1.0)
+    assert world.outcome().metrics == kept
+    (sent,) = world.of(PublishModel)
+    assert ModelLabel(metrics=dict(sent.metrics)).metrics == kept
 
 
 def test_complete_waits_for_an_index_of_this_connection() -> None:

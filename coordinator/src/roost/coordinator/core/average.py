@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from roost.protocol.round.update import MAX_METRICS
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -39,7 +40,9 @@ def weighted_sum(
 def weighted_metrics(
     metrics: Iterable[tuple[int, Mapping[str, float]]],
 ) -> dict[str, float]:
-    """Return the weighted mean of each metric over those who reported it.
+    """Return the weighted mean of each metric over those who reported it, by name.
+
+    Of more names than a model's label has room for, those stand that weigh most.
 
     Args:
         metrics: Weight and metrics of each update, in the order of summation.
@@ -50,5 +53,6 @@ def weighted_metrics(
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + weight * value
             totals[name] = totals.get(name, 0) + weight
-    means = {name: sums[name] / totals[name] for name in sorted(sums)}
+    heaviest = sorted(sums, key=lambda name: (-totals[name], name))[:MAX_METRICS]
+    means = {name: sums[name] / totals[name] for name in sorted(heaviest)}
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
