@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 from roost.cli.broker import find_mosquitto
 from roost.cli.ports import free_port, wait_open
 from roost.cli.security.folder import BrokerFolder
+from roost.cli.security.login import log_in
 from roost.cli.security.site import Site
 from roost.cli.security.users import Role, new_password
 
@@ -48,9 +49,11 @@ class Secured:
         return self.folder.paths.authority
 
     def add(self, name: str, role: Role = Role.DEVICE) -> str:
-        """Let somebody connect."""
-        self.passwords[name] = new_password()
-        self.folder.add(name, role, self.passwords[name])
+        """Let somebody connect; returns when the broker does."""
+        password = self.passwords[name] = new_password()
+        self.folder.add(name, role, password)
+        url = self.site.people_url if role is Role.OPERATOR else self.site.url
+        log_in(self.folder.environment(name, password, url))
         return name
 
     def settings_of(self, kind: str, name: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import stat
@@ -9,13 +10,17 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from roost.cli.security.certificates import expires, make_authority
+from roost.cli.security.inviting import Revoked, revoke
 from roost.cli.security.trust import renew_authority, renew_server
 from roost.cli.security.users import Role, new_password
 
-from .conftest import DEADLINE_S, NOW, Client, Secured
+from .conftest import DEADLINE_S, NOT_AUTHORIZED, NOW, Client, Secured, make_site, running
 
 Connect = Callable[..., Client]
 BEFORE_TIME_WAS_TOLD = 60.0
@@ -71,6 +76,69 @@ def test_device_comes_and_goes_while_the_broker_runs(secured: Secured, connect: 
     for other in others:
         other.subscribe("tasks/+/state")
         assert other.ended.empty()
+
+
+@pytest.mark.parametrize("is_nameless_let_in", [True, False])
+def test_revoked_board_leaves_nothing(
+    tmp_path: Path, connect: Connect, *, is_nameless_let_in: bool
+) -> None:
+    """Its connection, session, presence and telemetry are gone; others' are not (JOIN-006)."""
+    more = {} if is_nameless_let_in else {"loopback_port": None}
+    with running(tmp_path, make_site(tmp_path, **more)) as secured:
+        for name in ("p1", "p2"):
+            secured.add(name)
+            device = connect(secured, name, properties=session_of(3600), clean=False)
+            device.subscribe(f"proplets/{name}/tasks/+/start")
+            for topic in own_topics(name):
+                assert device.publish(topic, retain=True) < NOT_AUTHORIZED
+        assert revoke(secured.folder, "p2") is Revoked.DISCONNECTED
+        assert device.ended.get(timeout=DEADLINE_S)
+        secured.add("p2")
+        assert eventually_accepted(connect, secured, "p2", wanted=True)
+        reader = connect(secured, "manager")
+        reader.subscribe("proplets/#", "blobs/#")
+        connect(secured, "p1").publish("proplets/p1/tasks/t/report")
+        left = set(reader.until("proplets/p1/tasks/t/report"))
+    assert set(own_topics("p1")) - {"fl/rounds/r/updates/p1"} <= left
+    assert "proplets/p2/presence" not in left
+    assert "proplets/p2/telemetry" not in left
+    assert not is_nameless_let_in or not [topic for topic in left if "p2" in topic]
+
+
+def own_topics(name: str) -> list[str]:
+    """One of each topic that a proplet may write."""
+    blob = f"blobs/{name}/{'a' * 64}"
+    return [
+        f"proplets/{name}/presence", f"proplets/{name}/telemetry", f"{blob}/manifest",
+        f"{blob}/0", f"proplets/{name}/tasks/t1/report", f"fl/rounds/r/updates/{name}",
+    ]  # fmt: skip
+
+
+def session_of(seconds: int) -> Properties:
+    """A session that outlives its connection."""
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = seconds
+    return properties
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may start mosquitto as another user")
+def test_broker_that_root_starts_becomes_another_user(connect: Connect) -> None:
+    """And still reads users and certificates again, and writes its store (BROKER-007)."""
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        with running(root, make_site(root, run_as="mosquitto")) as secured:
+            owner = Path(f"/proc/{secured.process.pid}").owner()
+            secured.add("p1")
+            assert eventually_accepted(connect, secured, "p1", wanted=True)
+            before = shown(secured, secured.authority)
+            renew_server(secured.folder.paths, secured.site, NOW)
+            secured.folder.reload()
+            await_other(secured, secured.authority, before)
+            secured.process.terminate()
+            secured.process.wait(DEADLINE_S)
+            assert (secured.folder.paths.store / "mosquitto.db").exists()
+        assert owner == "mosquitto"
 
 
 def test_certificate_is_renewed_while_the_broker_runs(secured: Secured, connect: Connect) -> None:

@@ -208,9 +208,11 @@ def test_names_cannot_mean_more_than_one_level(name: str) -> None:
         Users().adding(User(name, Role.DEVICE, "x"))
 
 
-@pytest.mark.parametrize("name", ["manager", "manager-fwd", "coordinator", "model-server"])
+@pytest.mark.parametrize(
+    "name", ["manager", "manager-fwd", "coordinator", "model-server", "operator"]
+)
 def test_names_of_services_are_taken(name: str) -> None:
-    """A device of such a name would have the service's rights."""
+    """A device of such a name would own blobs that everyone runs (WIRE-081)."""
     with pytest.raises(UsageProblem, match="name of a service"):
         Users().adding(User(name, Role.DEVICE, "x"))
 

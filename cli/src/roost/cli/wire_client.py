@@ -84,10 +84,22 @@ class Wire:
             settings = BrokerSettings(broker=url)
         except ValidationError as problem:
             raise UsageProblem(f"broker settings: {describe(problem)}") from problem
+        with cls.connect_as(settings) as wire:
+            yield wire
+
+    @classmethod
+    @contextmanager
+    def connect_as(cls, settings: BrokerSettings) -> Iterator[Wire]:
+        """Connect with these settings.
+
+        Raises:
+            UsageProblem: a file that they name cannot be used.
+            NoBroker: nothing answers, or it refuses us.
+        """
         if not is_open(settings.host, settings.port, timeout_s=3):
             raise NoBroker(
-                f"nothing answers at {url}: is Roost running? Start it with `roost up`, or name "
-                "its broker with --broker"
+                f"nothing answers at {settings.broker}: is Roost running? Start it with "
+                "`roost up`, or name its broker with --broker"
             )
         try:
             distrust = why_distrusted(settings)
@@ -95,7 +107,7 @@ class Wire:
         except TrustUnusable as problem:
             raise UsageProblem(str(problem)) from problem
         if distrust is not None:
-            raise NoBroker(f"no connection to {url}: {distrust}")
+            raise NoBroker(f"no connection to {settings.broker}: {distrust}")
         wire._open()
         try:
             yield wire

@@ -67,9 +67,14 @@ def host(wishes: Wishes, plan: BrokerPlan, root: Path, proplets: Sequence[str]) 
 
 
 def _about(site: Site) -> str:
-    return (
+    said = (
         f"devices of other machines: {site.url}, operators: {site.people_url}; "
         "`roost proplet invite` lets a board join"
+    )
+    if site.run_as != "root":
+        return said
+    return (
+        f"{said}\nThe broker runs as root: better as an ordinary user, or with --state below /var"
     )
 
 

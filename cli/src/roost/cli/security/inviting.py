@@ -10,16 +10,27 @@ from enum import Enum
 from itertools import count
 
 import segno
+from roost.chassis.settings import BrokerSettings
 from roost.cli.errors import CliError, UsageProblem
 from roost.cli.security import certificates
 from roost.cli.security.folder import BrokerFolder, running_pid
 from roost.cli.security.invitations import Invitations, JoinLine
 from roost.cli.security.login import log_in
+from roost.cli.security.site import Site
 from roost.cli.security.users import Role, User, hash_password, new_password
+from roost.cli.wire_client import Wire
+from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
 from roost.protocol.task.topics import PRESENCE, TELEMETRY
+from roost.protocol.task.topics import TOPICS as TASK_TOPICS
+from roost.specs.acl import OWNER, PROPLET
+from roost.specs.templates import as_filter
+from roost.wire.blob import TOPICS as BLOB_TOPICS
 from roost.wire.ids import ID_PATTERN
 
 __all__ = ["Revoked", "invite", "qr_code", "read_labels", "revoke"]
+
+#: Fields of topics that name the proplet itself.
+_NAMES_IT = ("proplet_id", "owner")
 
 
 def invite(
@@ -103,6 +114,22 @@ def revoke(folder: BrokerFolder, name: str) -> Revoked:
         settings = folder.environment(name, password, folder.site().service_url)
         own = [topic.format(proplet_id=name) for topic in (PRESENCE, TELEMETRY)]
         log_in(settings, clear=own)
+        _clear_all(folder.site(), name)
         return Revoked.DISCONNECTED
     finally:
         folder.remove(name)
+
+
+def _clear_all(site: Site, name: str) -> None:
+    """Clear what a proplet had the broker retain; only the nameless may read all of that."""
+    if site.loopback_port is None:
+        return
+    own = [as_filter(topic.template, lambda field: name if field in _NAMES_IT else "+")
+           for topic in (*TASK_TOPICS, *BLOB_TOPICS, *ROUND_TOPICS)
+           if PROPLET in topic.writers or OWNER in topic.writers]  # fmt: skip
+    nameless = BrokerSettings(
+        broker=site.service_url, username=None, password=None, topic_prefix=site.prefix
+    )
+    with Wire.connect_as(nameless) as wire:
+        for received in wire.collect(*own):
+            wire.publish(received.topic, b"", retain=True, expiry_s=None)

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter, ValidationError
 from roost.cli.errors import CliError, UsageProblem
-from roost.specs.acl import SERVICES
+from roost.specs.acl import OPERATOR, SERVICES
 from roost.wire.ids import ID_PATTERN
 from roost.wire.message import describe
 
@@ -98,7 +98,8 @@ class Users:
             )
         if (taken := self.by_name.get(user.name)) is not None:
             raise UsageProblem(f"there is a {taken.role} named {user.name} already")
-        if user.role is not Role.SERVICE and user.name in SERVICES:
+        meant_for = {**dict.fromkeys(SERVICES, Role.SERVICE), OPERATOR: Role.OPERATOR}
+        if meant_for.get(user.name, user.role) is not user.role:
             raise UsageProblem(f"{user.name} is the name of a service: choose another")
         return Users({**self.by_name, user.name: user})
 
