@@ -165,9 +165,9 @@ def state_text(state: RoundState, *, message: bool = True) -> str:
     if state.missing and not state.state.final:
         away = set(state.offline)
         names = (f"{who} (offline)" if who in away else who for who in state.missing)
-        parts.append("waiting for " + _some(tuple(names)))
+        parts.append("waiting for " + _some(tuple(names), state.participants - state.updates))
     if state.failed:
-        parts.append("failed: " + _some(tuple(state.failed)))
+        parts.append("failed: " + _some(tuple(state.failed), state.failures))
     if state.time_left_s is not None and not state.state.final:
         parts.append(f"{state.time_left_s:.0f} s left")
     if state.message and message:
@@ -303,6 +303,8 @@ def _raise_if_refused(wanted: str, refusal: str | None, *, was_there: bool) -> N
         raise CliError(refusal, code=int(found[1]))
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _some(names: tuple[str, ...], count: int = 0) -> str:
+    """The first of these names, and how many more there are; of `count`, if not all are here."""
+    more = max(count, len(names)) - _SHOWN
     shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+    return f"{shown} and {more} more" if more > 0 else shown
