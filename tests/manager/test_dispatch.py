@@ -97,6 +97,18 @@ def test_last_will(world: World) -> None:
     assert starts(world) == [("p", 1), ("p", 1)]
 
 
+def test_a_last_will_takes_no_task_away(world: World) -> None:
+    """It lists none, because it was written before there was any (TASK-013, TASK-015)."""
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.report("p", "t", 1, "running")
+    world.take()
+    world.presence("p", "offline")
+    world.wait(60)
+    assert (starts(world), stops(world)) == ([], [])
+    assert world.state("t")["attempt"] == 1
+
+
 def test_a_last_will_of_an_earlier_process_is_not_believed(world: World) -> None:
     """It came after the presence of the next one (TASK-028)."""
     world.presence("p", boot_id="b1")

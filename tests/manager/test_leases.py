@@ -163,3 +163,27 @@ def test_a_proplet_that_lost_a_task_holds_it_in_vain(world: World) -> None:
     world.take()
     world.presence("a", "asleep", running=[{"task_id": "t", "attempt": 1}])
     assert stops(world) == [("a", 1, "stale")]
+
+
+def test_a_proplet_that_holds_what_was_given_up_is_told_so(world: World) -> None:
+    """Its stop may have been lost while it was away (TASK-020)."""
+    world.presence("p")
+    world.launch("t", proplet="p", deadline_s=1000)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        world.report("p", "t", attempt, "accepted")
+        world.presence("p")
+        world.wait(5)
+    assert world.state("t")["reason"] == "lost"
+    world.take()
+    world.presence("p", running=[{"task_id": "t", "attempt": MAX_ATTEMPTS}])
+    assert stops(world) == [("p", MAX_ATTEMPTS, "stale")]
+
+
+def test_a_proplet_that_repeats_its_failure_is_not_stopped(world: World) -> None:
+    """Its report is recorded; the answer is on its way."""
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.report("p", "t", 1, "failed", reason="trap")
+    world.take()
+    world.presence("p", running=[{"task_id": "t", "attempt": 1}])
+    assert stops(world) == []

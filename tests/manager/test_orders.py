@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from roost.manager.core.lifecycle import STATE_KEPT_S
+from roost.manager.core.lifecycle import START_EXPIRY_S, STATE_KEPT_S, STOP_EXPIRY_S
 
 from .world import EACH_BINDING, IMAGE, World, make_world
 
@@ -157,13 +157,14 @@ def test_answers_go_to_the_place_for_answers_only(world: World, topic: str) -> N
 
 
 def test_cancel(world: World) -> None:
-    """It ends at once, its proplet is told, and an ended one stays (TASK-018, TASK-021)."""
+    """It ends at once, its proplet is told, an ended one stays (TASK-018, TASK-021, TASK-083)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.take()
     world.receive("tasks/t/cancel", {"reason": "not needed"})
     (stop,) = world.take("/stop")
     assert (stop.topic, stop.durable) == ("proplets/p/tasks/t/stop", True)
+    assert stop.expiry_s == STOP_EXPIRY_S
     assert json.loads(stop.payload) == {"v": 1, "attempt": 1, "reason": "cancelled"}
     (state,) = world.take("/state")
     assert (state.retain, state.expiry_s) == (True, STATE_KEPT_S)
@@ -201,7 +202,7 @@ def test_a_cancel_that_is_malformed(world: World) -> None:
 
 
 def test_resend_is_passed_on(world: World) -> None:
-    """For succeeded tasks only (TASK-019)."""
+    """For succeeded tasks only, and not for ever (TASK-019, TASK-083)."""
     world.presence("p")
     world.launch("t", proplet="p")
     world.receive("tasks/t/resend")
@@ -212,6 +213,7 @@ def test_resend_is_passed_on(world: World) -> None:
     world.receive("tasks/t/resend")
     (order,) = world.take("/resend")
     assert (order.topic, order.payload) == ("proplets/p/tasks/t/resend", b"")
+    assert order.expiry_s == START_EXPIRY_S
 
 
 def test_a_launch_that_lacks_a_field_is_named(world: World) -> None:

@@ -46,7 +46,7 @@ def test_reports_after_an_end_that_the_manager_decided(world: World, end: str, r
 
 
 def test_a_report_of_a_task_that_is_not(world: World) -> None:
-    """It is stale (TASK-020)."""
+    """It is stale, so its proplet stops repeating it (TASK-020, TASK-084)."""
     world.report("p", "t", 3, "succeeded")
     assert world.bodies("/stop") == [
         ("proplets/p/tasks/t/stop", {"v": 1, "attempt": 3, "reason": "stale"})

@@ -20,6 +20,7 @@ from roost.manager.core.task import (
     new_task,
 )
 from roost.protocol.task.messages import (
+    FailureReason,
     Launch,
     Presence,
     PresenceStatus,
@@ -152,6 +153,8 @@ def _compare(draft: Draft, presence: Presence, at: float) -> None:
 def _unwanted(task: Task | None, proplet_id: str, attempt: int) -> StopReason | None:
     """Say why a proplet should not hold an attempt any more."""
     if task is None or task.proplet != proplet_id or task.attempt != attempt:
+        return StopReason.STALE
+    if task.reason == FailureReason.LOST.value:
         return StopReason.STALE
     return {
         TaskStatus.QUEUED: StopReason.STALE,
