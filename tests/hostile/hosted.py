@@ -90,8 +90,8 @@ class House:
             judge: Hears what each of them makes of each message.
         """
         # What is not there when it is asked for does not come later.
-        coordinator_performers.FETCH_TIMEOUT_S = _AT_ONCE_S  # type: ignore[misc]
-        model_server_performers.FETCH_TIMEOUT_S = _AT_ONCE_S  # type: ignore[misc]
+        self._patience = coordinator_performers.FETCH_TIMEOUT_S
+        _be_patient(_AT_ONCE_S)
         self.now = 1_000_000.0
         self.broker = MemoryBroker()
         self._folder, self._seed, self._judge = folder, seed, judge
@@ -172,9 +172,15 @@ class House:
         return seen
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, and leave the modules as they were."""
+        _be_patient(self._patience)
         for each in self.services.values():
             each.store.close()
+
+
+def _be_patient(seconds: float) -> None:
+    coordinator_performers.FETCH_TIMEOUT_S = seconds  # type: ignore[misc]
+    model_server_performers.FETCH_TIMEOUT_S = seconds  # type: ignore[misc]
 
 
 def _manager(state: Path, context: Context) -> Wiring:

@@ -133,7 +133,7 @@ class Mutator:
                     items[index] = self._changed(items[index], depth + 1)
             return items
         if isinstance(value, int | float) and self._rng.random() < 0.3:
-            return value + self._rng.choice((-1, 1, 2, 0.5))
+            return value + self._rng.choice((-1, 1, 2, 1000))
         return self._scalar()
 
     def _packed(self, payload: bytes) -> bytes:

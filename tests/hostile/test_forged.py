@@ -133,3 +133,11 @@ def test_a_start_whose_id_is_too_long_belongs_to_no_round(decode: Decode) -> Non
     assert len(fitting) < MAX_DERIVED_LENGTH
     event = decode(Received("fl/rounds/start", b'{"round_id":"%s"}' % fitting.encode()), 1.0)
     assert isinstance(event, RoundUnreadable)
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"r\\n"', '"é"', '"r:"', '""', "{}", "null"])
+def test_a_start_whose_id_is_none_belongs_to_no_round(decode: Decode, text: str) -> None:
+    """Half a character among them, which ended in an error of its own (ROUND-004, WIRE-065)."""
+    event = decode(Received("fl/rounds/start", f'{{"round_id":{text}}}'.encode()), 1.0)
+    assert isinstance(event, OrderRefused)
+    assert event.refusal.name == "malformed"

@@ -19,7 +19,7 @@ FILE = raw({"a": entry(0, 4), "w": entry(4, 8)}, bytes(4) + NAN)
 
 
 def test_what_is_wrong_with_a_mapped_file_is_said(tmp_path: Path) -> None:
-    """The view's parts in the error's frames kept it from closing, with another error (WIRE-020)."""
+    """Parts of the view in the error's frames kept it from closing (WIRE-020)."""
     path = tmp_path / "file"
     path.write_bytes(FILE)
     with pytest.raises(Refused, match="not_finite"), mapped(path) as content:

@@ -64,9 +64,9 @@ SUBSCRIPTIONS: Final = (
     EXPERIMENT_STOP,
 )
 SOURCE_TOPIC: Final = "source-topic"
-_ROUND_ID: Final = re.compile(
-    rb'"round_id"\s*:\s*"(' + ID_PATTERN.encode() + rb"(?::" + ID_PATTERN.encode() + rb')*)"'
-)
+_DERIVED: Final = rf"{ID_PATTERN}(?:{DERIVED_SEPARATOR}{ID_PATTERN})*"
+_ID: Final = re.compile(_DERIVED)
+_ROUND_ID: Final = re.compile(rf'"round_id"\s*:\s*"({_DERIVED})"'.encode())
 _LONGEST_DETAIL: Final = 300
 # The guest itself says best why it gave up or broke.
 _SAID_BY_GUEST: Final = (FailureReason.EXIT_CODE, FailureReason.TRAP)
@@ -159,11 +159,11 @@ def _readable_id(payload: bytes) -> str | None:
         content = json.loads(payload)
     except (ValueError, RecursionError):
         found = _ROUND_ID.search(payload)
+        said = found[1].decode() if found else ""
     else:
         text = content.get("round_id") if isinstance(content, dict) else None
-        said = text if isinstance(text, str) else ""
-        found = _ROUND_ID.fullmatch(f'"round_id":"{said}"'.encode())
-    return found[1].decode() if found and len(found[1]) <= MAX_DERIVED_LENGTH else None
+        said = text if isinstance(text, str) and _ID.fullmatch(text) else ""
+    return said if 0 < len(said) <= MAX_DERIVED_LENGTH else None
 
 
 def _rollback(received: Received, at: float) -> RollbackOrdered:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final
 
 TAIL_BYTES: Final = 4000
 MAX_PROGRESS_BYTES: Final = 16_384
+MAX_PROGRESS_DEPTH: Final = 64
 
 OnProgress = Callable[[dict[str, Any]], None]
 OnOutput = Callable[[str, bytes], None]
@@ -88,9 +89,20 @@ def read_progress(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and _depth(found) <= MAX_PROGRESS_DEPTH else None
+
+
+def _depth(found: Any) -> int:
+    level, depth = [found], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth
 
 
 def _no_number(name: str) -> float:
