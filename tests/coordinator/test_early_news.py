@@ -1,4 +1,4 @@
-"""News of tasks that came before their round's start: the simulation found them forgotten."""
+"""News of tasks before their round's start, updates twice before the base: simulated seeds."""
 
 from roost.chassis.effects import Publish
 from roost.protocol.round.messages import RoundStatus
@@ -59,3 +59,17 @@ def test_tasks_of_another_start_that_ran_before_are_cancelled() -> None:
         "tasks/r:a/cancel"
     ]
     assert world.state().failed == {"a": "other_launch"}
+
+
+def test_who_waits_to_be_judged_is_not_out() -> None:
+    """A second copy is refused while the first waits for the base (ROUND-013, ROUND-016)."""
+    world = World(hold_base=True)
+    world.open(k=3)
+    world.arrive("a", num_samples=0)
+    world.arrive("a")
+    world.arrive("a")
+    world.task("a", TaskStatus.SUCCEEDED)
+    world.pass_time(10.0)
+    assert world.state().state is RoundStatus.OPEN, "it may count yet"
+    world.read_bases()
+    assert world.accepted() == {"a"}

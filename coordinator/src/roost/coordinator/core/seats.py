@@ -76,11 +76,11 @@ class Seat:
 
     @property
     def out(self) -> bool:
-        """Whether no update can be expected any more, nor was one accepted.
+        """Whether no update can be expected any more, nor was one accepted or waits.
 
         Its task failed, or succeeded with an update that was refused. Being offline is no failure.
         """
-        if self.accepted is not None:
+        if self.accepted is not None or self.held is not None:
             return False
         return self.failed is not None or (self.refused is not None and self.succeeded)
 
