@@ -5,8 +5,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from multiprocessing import get_context
 
+from .bugs import BUGS, planted
 from .faults import KINDS
 from .story import REPLAY, Run, run
 
@@ -20,8 +22,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=500, help="run so many seeds")
     parser.add_argument("--first", type=int, default=0, help="begin with this seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--plant", choices=BUGS, help="with --seed: plant this bug first")
     args = parser.parse_args()
-    return replay(args.seed) if args.seed is not None else many(args.first, args.seeds, args.jobs)
+    if args.seed is None:
+        return many(args.first, args.seeds, args.jobs)
+    with planted(BUGS[args.plant]) if args.plant else nullcontext():
+        return replay(args.seed)
 
 
 def replay(seed: int) -> int:

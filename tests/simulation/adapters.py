@@ -408,6 +408,9 @@ class SimOutputs:
                 for output in effect.spec.outputs
             ]
             send_all(self._session, messages, 30.0)
+        except FileNotFoundError as error:
+            gone = Outcome(FailureReason.INTERNAL, f"{error.filename} is gone from this device")
+            return (OutputsSent(self._clock(), *who, refused=gone),)
         except ChassisError:
             return (OutputsDelayed(self._clock(), *who),)
         return (OutputsSent(self._clock(), *who),)
