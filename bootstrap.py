@@ -32,10 +32,11 @@ BIN = VENV / "bin"
 OLDEST_PYTHON = (3, 11)
 OLDEST_UV = (0, 9, 8)  # the first that knows exclude-dependencies
 
-#: What `uv sync` installs: what a user runs, what a developer runs, and the C compiler.
+#: What `uv sync` installs: what a user runs, what a developer runs, the C compiler, the fuzzer.
 USER = ("--package", "roost-cli", "--no-default-groups")
 DEVELOPER = ("--all-packages", "--group", "dev")
 COMPILER = ("--group", "guest")
+FUZZER = ("--group", "fuzz")
 
 #: Processors for which Wasmtime has no wheel; pip would only say that it found none.
 NO_WHEELS = ("armv6l", "armv7l", "armv8l", "i386", "i686")
@@ -133,7 +134,7 @@ def sync(*what: str) -> None:
 
 def developer_tools() -> None:
     """Install what tests, benchmarks and the guest's build need."""
-    sync(*DEVELOPER, *COMPILER)
+    sync(*DEVELOPER, *COMPILER, *FUZZER)
     os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(VENV / "zig-cache"))
 
 
