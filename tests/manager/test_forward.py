@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from roost.manager.core import forward
-from roost.manager.core.forward import Plan, encode_properties, packet_bytes, varint
+from roost.manager.core.forward import Plan, encode_properties, packet_bytes
+from roost.wire.properties import varint
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 USER = st.lists(st.tuples(TEXT | st.just("source-topic"), TEXT), max_size=6)
@@ -46,16 +47,6 @@ def test_properties(
         "MessageExpiryInterval": expiry,
     }
     assert found == {name: value for name, value in expected.items() if value is not None}
-
-
-def test_varint() -> None:
-    """The examples of MQTT 5.0, table 1-1."""
-    assert varint(0) == b"\x00"
-    assert varint(127) == b"\x7f"
-    assert varint(128) == b"\x80\x01"
-    assert varint(16_383) == b"\xff\x7f"
-    assert varint(16_384) == b"\x80\x80\x01"
-    assert varint(268_435_455) == b"\xff\xff\xff\x7f"
 
 
 def packet(topic: str, properties: bytes, payload: bytes) -> bytes:

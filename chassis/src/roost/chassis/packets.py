@@ -1,15 +1,16 @@
 """Messages to and from the packets of paho."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from roost.chassis.effects import Publish
 from roost.chassis.received import Received
+from roost.wire.properties import pack_properties
 
 # A PUBLISH carries at most this much beside topic, payload, content type and user properties.
 PACKET_OVERHEAD: Final = 64
+_NONE: Final = b"\0"
 
 
 def packet_bytes(prefix: str, message: Publish) -> int:
@@ -28,23 +29,27 @@ def packet_bytes(prefix: str, message: Publish) -> int:
     )
 
 
-def publish_properties(message: Publish, packet: int) -> Properties | None:
+class Packed(Properties):
+    """Properties that are bytes already; paho's own are tables of 6 kB."""
+
+    _data: bytes
+
+    def __init__(self, data: bytes) -> None:
+        object.__setattr__(self, "_data", data)
+
+    def pack(self) -> bytes:
+        """Return the bytes, their length before them."""
+        return self._data
+
+    def __str__(self) -> str:
+        return f"[{len(self._data)} bytes]"
+
+
+def publish_properties(message: Publish) -> Packed | None:
     """Return the MQTT 5 properties of a PUBLISH or of a last will, None if it needs none."""
-    values: Mapping[str, Any] = {
-        "ContentType": message.content_type,
-        "CorrelationData": message.correlation,
-        "MessageExpiryInterval": None
-        if message.expiry_s is None
-        else max(1, int(message.expiry_s)),
-        "UserProperty": list(message.properties) or None,
-    }
-    given = {name: value for name, value in values.items() if value is not None}
-    if not given:
-        return None
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    for name, value in given.items():
-        setattr(properties, name, value)
-    return properties
+    expiry = None if message.expiry_s is None else max(1, int(message.expiry_s))
+    data = pack_properties(message.properties, message.content_type, message.correlation, expiry)
+    return None if data == _NONE else Packed(data)
 
 
 def received_from(message: paho.MQTTMessage, prefix: str) -> Received | None:

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -109,7 +108,7 @@ class Session:
                 will.payload,
                 qos=1,
                 retain=will.retain,
-                properties=publish_properties(will, PacketTypes.WILLMESSAGE),
+                properties=publish_properties(will),
             )
         client.reconnect_delay_set(
             rng.uniform(*MIN_BACKOFF_S),  # type: ignore[arg-type] # seconds; fractions work
@@ -204,7 +203,7 @@ class Session:
             message.payload,
             qos=1,
             retain=message.retain,
-            properties=publish_properties(message, PacketTypes.PUBLISH),
+            properties=publish_properties(message),
         )
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
             self._finish(done, f"{message.topic}: {paho.error_string(info.rc)}")

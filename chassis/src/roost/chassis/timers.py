@@ -43,7 +43,7 @@ class Timers:
 
     def due(self, now: float) -> list[tuple[float, str]]:
         """Return time and key of all that are due, the earliest first; ``take`` ends each."""
-        found = []
+        found: list[tuple[float, str]] = []
         while self._heap and self._heap[0][0] <= now:
             entry = heapq.heappop(self._heap)
             if self._holds(*entry) and entry not in found[-1:]:

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from roost.chassis.acks import AckOrder
 from roost.chassis.logs import get_logger
+from roost.chassis.packets import Packed
 from roost.chassis.settings import BrokerSettings
 from roost.manager.adapters.connection import REFUSED, Connection, Login
 from roost.manager.core.forward import Plan, encode_properties, packet_bytes
@@ -28,21 +29,6 @@ FORWARD_FAILED: Final = "forward_failed"
 
 Dropped = Callable[[str, str], None]
 """Hears the name and the story of each message that could not be forwarded."""
-
-
-class _Packed(Properties):
-    """Properties that are already bytes."""
-
-    _data: bytes
-
-    def __init__(self, data: bytes) -> None:
-        object.__setattr__(self, "_data", data)
-
-    def pack(self) -> bytes:
-        return self._data
-
-    def __str__(self) -> str:
-        return f"[{len(self._data)} bytes]"
 
 
 @dataclass(slots=True)
@@ -161,7 +147,7 @@ class Forwarder:
             found.get("MessageExpiryInterval"),
         )
         delivery = _Delivery(message.mid, message.qos, topic, len(targets))
-        packed = _Packed(properties)
+        packed = Packed(properties)
         for target in targets:
             to = self._prefix + target
             if self._fits(to, len(properties), len(message.payload), topic):
