@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from roost.cli.broker import find_mosquitto
 from roost.cli.ports import free_port
 from roost.cli.wire_client import Wire
 
-from .conftest import SLEEPER, Roost, start, wasm
+from .conftest import SLEEPER, Roost, kill_outright, start, wasm
 from .trouble import DEADLINE_S, Place, await_true, limit_files, open_place, run_round
 
 PAGE = Path(__file__).parents[2] / "specs" / "trouble.md"
@@ -138,6 +140,19 @@ def _(case: Case) -> str:
 
     await_true(look, "nothing is told of it")
     return answers[0]
+
+
+@says("made by rounds that this coordinator does not know")
+def _(case: Case) -> str:
+    run_round(case.place, case.roost)
+    pid = case.place.pid("roost.coordinator")
+    os.kill(pid, signal.SIGSTOP)
+    shutil.rmtree(case.place.state.root / "coordinator")
+    kill_outright(pid)
+    said = run_round(case.place, case.roost)
+    adopted = case.roost("model", "adopt", *case.place.at)
+    assert "rounds may go on from it" in adopted.out, adopted
+    return said
 
 
 @says("round_reused")
