@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from .failpoint import Order
+from .failpoint import SELF, Order
 from .processes import PROPLETS
 
 STARTS: Final = "fl/rounds/start"
@@ -35,7 +35,7 @@ class Case:
     @property
     def victim(self) -> str:
         """Who is killed."""
-        return "broker" if self.order.victim == "broker" else self.at
+        return self.at if self.order.victim == SELF else self.order.victim
 
 
 def kill(
@@ -123,6 +123,30 @@ OF_SERVICES: Final = (
     proplet(2, "offering-update", "publish", "publish", "blobs/{me}/+/2", size="large"),
 )
 
+#: An instant of one process is an instant in the life of all others, too.
+INSTANTS: Final = (
+    kill("coordinator", "unacked", "after commit", "took", UPDATES, nth=2),
+    kill("manager", "undispatched", "before perform", "publish", _TASK_START),
+    kill("manager", "unforwarded", "before forward", "took", "fl/rounds/+/updates/+"),
+    kill("coordinator", "unpublished", "before perform", "effect", "PublishModel"),
+    kill("model-server", "unindexed", "stored", "file", "fl/models/{round}_v1"),
+    kill("coordinator", "untold", "before perform", "publish", "fl/rounds/{round}/complete"),
+)
+
+
+def meanwhile(case: Case, victim: str) -> Case:
+    """Return the case in which another process is killed at the same instant."""
+    name = case.name.replace(case.at, f"{victim}-while", 1)
+    return replace(case, name=name, order=replace(case.order, victim=victim))
+
+
+OF_OTHERS: Final = tuple(
+    meanwhile(case, victim)
+    for number, case in enumerate(INSTANTS)
+    for victim in ("manager", "model-server", "coordinator", PROPLETS[number % len(PROPLETS)])
+    if victim != case.at
+)
+
 OF_BROKER: Final = (
     broker("start-dispatched", "puback", "publish", _TASK_START, at="manager", nth=2),
     broker("guest-running", "guest running", at="proplet-1"),
@@ -134,4 +158,5 @@ OF_BROKER: Final = (
     broker("outcome-told", "puback", "publish", "fl/rounds/{round}/complete", at="coordinator"),
     broker("offering-update", "puback", "publish", "blobs/+/+/2", at="proplet-1", size="large"),
     broker("offering-model", "puback", "publish", "blobs/+/+/2", at="model-server", size="large"),
+    *(meanwhile(case, "broker") for case in INSTANTS),
 )

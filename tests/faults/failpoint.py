@@ -3,8 +3,8 @@
 The service is the product's own, unchanged; its methods are wrapped from outside before it begins.
 Without an order in ``FOLDER/NAME.order`` nothing happens. An order names an instant, what must
 be there at it, and how often: then what was in flight is written to ``FOLDER/NAME.fired``, the
-order is taken away, and this process (or the broker, whose pid is in ``FOLDER/broker.pid``) gets
-SIGKILL. So the next life of the process runs unharmed until it gets an order of its own.
+order is taken away, and this process, or another one whose pid is in ``FOLDER/{its name}.pid``,
+gets SIGKILL. So the next life of the process runs unharmed until it gets an order of its own.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
-_BROKER: Final = "broker"
+SELF: Final = "self"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Order:
         name: Its topic filter or name.
         contains: Bytes of its payload, as text.
         nth: At which time.
-        victim: ``self`` or ``broker``.
+        victim: ``self``, or the name of another process.
     """
 
     instant: str
@@ -42,7 +42,7 @@ class Order:
     name: str = ""
     contains: str = ""
     nth: int = 1
-    victim: str = "self"
+    victim: str = SELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class Failpoints:
 
     def _fulfil(self, order: Order, found: Thing, in_flight: dict[str, Any]) -> None:
         pid = os.getpid()
-        if order.victim == _BROKER:
-            pid = int((self._folder / f"{_BROKER}.pid").read_text())
+        if order.victim != SELF:
+            pid = int((self._folder / f"{order.victim}.pid").read_text())
         said = {
             "name": self._name,
             "order": asdict(order),

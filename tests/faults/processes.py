@@ -47,12 +47,13 @@ class Life:
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Begin another life."""
+        """Begin another life; failpoints find its pid in a file."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv, env={**os.environ, **self.env}, stdout=log, stderr=log
             )
         self.pids.append(self.process.pid)
+        self.log.with_name(f"{self.name}.pid").write_text(str(self.process.pid))
 
     def kill(self) -> None:
         """End it as ``kill -9`` does."""
@@ -107,10 +108,9 @@ class Broker(Life):
         return f"mqtt://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Begin, and wait until it listens; failpoints find its pid in a file."""
+        """Begin, and wait until it listens."""
         super().start()
         assert wait_open("127.0.0.1", self.port, DEADLINE_S), self.said()
-        (self.folder / "broker.pid").write_text(str(self.pids[-1]))
 
     def save(self) -> None:
         """Let it write its memory down now: what comes later is lost with a kill."""

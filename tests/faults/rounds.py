@@ -11,7 +11,7 @@ from .fleet import OPERATOR, Fleet, base_model
 from .leftovers import leftovers
 from .processes import DEADLINE_S, PROPLETS
 
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 40.0
 
 
 def publish_base(fleet: Fleet, name: str, size: str) -> None:

@@ -1,12 +1,13 @@
 """100 random kills of random processes across 20 rounds: ``make soak``.
 
-First the 20 rounds run undisturbed, then again while ``kill -9`` hits mosquitto and the services at
+First the 20 rounds run undisturbed, then again while `kill -9` hits mosquitto and the services at
 random. Each round begins where the one before ended, so one lost or doubled update would change
 every model after it. Before some kills mosquitto writes its memory down; what came later it
 forgets. What is left behind is looked for when all tasks' deadlines have passed.
 """
 
 import argparse
+import datetime as dt
 import random
 import statistics
 import sys
@@ -226,7 +227,7 @@ def report(args: argparse.Namespace, calm: Story, story: Story, *, good: bool) -
     lines = [
         "# Random kills",
         "",
-        f"Written by `{command}`.",
+        f"Written by `{command}` on {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC.",
         "",
         (__doc__ or "").partition("\n\n")[2],
         machine(),
