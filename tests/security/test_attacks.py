@@ -13,6 +13,8 @@ from paho.mqtt.properties import Properties
 
 from .conftest import DEADLINE_S, NOT_AUTHORIZED, Client, Secured
 
+pytestmark = pytest.mark.system
+
 Connect = Callable[..., Client]
 SHA = "a" * 64
 MAX_PACKET = 4_194_304

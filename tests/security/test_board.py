@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from roost.cli import app
 from roost.cli.broker import find_mosquitto
-from roost.cli.ports import free_port
-from roost.cli.security.board import Board, unit_text
+from roost.cli.ports import free_port, wait_open
+from roost.cli.security.board import Board, fetch_authority, unit_text
 from roost.cli.security.folder import BrokerFolder
+from roost.cli.security.invitations import JoinLine
 
 from .conftest import NOW, WORKLOADS, await_connected, make_site
 
@@ -57,8 +58,9 @@ def folder(tmp_path: Path) -> BrokerFolder:
 
 def test_invite_prints_one_line_and_a_qr_code(folder: BrokerFolder, roost: Roost) -> None:
     """For people both; as JSON the line alone (JOIN-001)."""
-    code, out, _ = roost("proplet", "invite", "--name", "attic", "--label", "room=attic")
+    code, out, err = roost("proplet", "invite", "--name", "attic", "--label", "room=attic")
     assert code == 0
+    assert "Nothing answers there yet" in err
     assert "attic" in out
     assert "bootstrap.py join 'roost-join://127.0.0.1:" in out
     assert "█" in out
@@ -66,6 +68,29 @@ def test_invite_prints_one_line_and_a_qr_code(folder: BrokerFolder, roost: Roost
     told = json.loads(roost("proplet", "invite", "--json")[1])
     assert told["line"].startswith("roost-join://")
     assert told["minutes"] == 60
+
+
+def test_show_names_who_is_invited(folder: BrokerFolder, roost: Roost) -> None:
+    """Until they have joined, or their time is over."""
+    roost("proplet", "invite", "--name", "attic", "--no-qr")
+    assert json.loads(roost("broker", "show", "--json")[1])["invited"] == ["attic"]
+    assert "invited: attic, until" in roost("broker", "show")[1]
+    code, out, _ = roost("proplet", "revoke", "attic")
+    assert (code, "had not joined yet" in out) == (0, True)
+    assert json.loads(roost("broker", "show", "--json")[1])["invited"] == []
+
+
+@pytest.mark.system
+def test_joining_is_served_beside_a_broker_of_ones_own(folder: BrokerFolder, roost: Roost) -> None:
+    """By a command of its own, where `roost up` does not run it; it ends at a signal."""
+    told = json.loads(roost("proplet", "invite", "--json")[1])
+    with command("broker", "join-server", "--folder", folder.paths.root) as process:
+        try:
+            assert wait_open("127.0.0.1", folder.site().join_port, DEADLINE_S)
+            assert fetch_authority(JoinLine.parse(told["line"]))
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE_S)
 
 
 def test_invite_where_no_broker_was_set_up(roost: Roost) -> None:

@@ -22,6 +22,8 @@ from roost.cli.security.users import Role, new_password
 
 from .conftest import DEADLINE_S, NOT_AUTHORIZED, NOW, Client, Secured, make_site, running
 
+pytestmark = pytest.mark.system
+
 Connect = Callable[..., Client]
 BEFORE_TIME_WAS_TOLD = 60.0
 CONNACK = b"\x20"

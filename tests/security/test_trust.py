@@ -20,6 +20,8 @@ from roost.cli.wire_client import Wire
 
 from .conftest import DEADLINE_S, NOW, Secured
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Path:

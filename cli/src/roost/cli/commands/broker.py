@@ -12,6 +12,7 @@ from roost.cli.errors import CliError, UsageProblem
 from roost.cli.local import find_workloads
 from roost.cli.options import Call, local
 from roost.cli.security.folder import BrokerFolder, running_pid
+from roost.cli.security.invitations import Invitations
 from roost.cli.security.planning import Wishes, plan_site
 from roost.cli.security.trust import (
     expiries,
@@ -111,6 +112,9 @@ def show(call: Call, folder: Path | None) -> None:
     pid = running_pid(broker.paths)
     now = datetime.now(UTC)
     ends = {each.what: each.at for each in expiries(broker.paths)}
+    invited = {
+        each.name: each.expires_at for each in Invitations(broker.paths.invites).waiting(now)
+    }
     found = {
         "folder": str(broker.paths.root),
         "pid": pid,
@@ -119,6 +123,7 @@ def show(call: Call, folder: Path | None) -> None:
         "loopback_port": site.loopback_port,
         "hosts": list(site.hosts),
         "users": {role.value: users.named(role) for role in Role},
+        "invited": sorted(invited),
         "certificates_end": {what: at.isoformat() for what, at in ends.items()},
     }
     lines = [
@@ -127,6 +132,7 @@ def show(call: Call, folder: Path | None) -> None:
         f"operators  {site.people_url}",
         *(f"{what} ends {at:%Y-%m-%d}, in {(at - now).days} days" for what, at in ends.items()),
         *(f"{role.value}s: {', '.join(users.named(role)) or 'none'}" for role in Role),
+        *(f"invited: {name}, until {at:%H:%M} UTC" for name, at in invited.items()),
     ]
     call.out.result(found, "\n".join(lines))
 
@@ -145,6 +151,18 @@ def renew(call: Call, folder: Path | None, *, authority: bool) -> None:
     how = "the running broker shows it" if running else "it counts when the broker starts"
     text = "; ".join(f"{what} ends {at}" for what, at in ends.items())
     call.out.result({"running": running, "certificates_end": ends}, f"{text}; {how}")
+
+
+@group.command("join-server")
+@_FOLDER
+@local
+def join_server(call: Call, folder: Path | None) -> None:
+    """Let invited boards join, until Ctrl-C; `roost up --listen` runs this itself."""
+    from roost.cli.security.join_server import serve  # noqa: PLC0415 - an HTTP server
+
+    broker = _folder(call, folder)
+    broker.site()
+    serve(broker)
 
 
 @group.group("user")

@@ -85,6 +85,11 @@ def invite(
         f"Good for {minutes} minutes and one board, which becomes {chosen}. "
         f"In a clone of Roost on the board:\n\n  {command}\n",
     )
+    if not inviting.is_served(broker.site()):
+        call.out.note(
+            "Nothing answers there yet: start `roost up --listen`, or `roost broker join-server` "
+            "beside a broker of your own."
+        )
     if not no_qr and not call.out.as_json:
         call.out.line(inviting.qr_code(str(line)))
 

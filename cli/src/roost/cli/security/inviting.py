@@ -12,11 +12,12 @@ from itertools import count
 import segno
 from roost.chassis.settings import BrokerSettings
 from roost.cli.errors import CliError, UsageProblem
+from roost.cli.ports import is_open
 from roost.cli.security import certificates
 from roost.cli.security.folder import BrokerFolder, running_pid
 from roost.cli.security.invitations import Invitations, JoinLine
 from roost.cli.security.login import log_in
-from roost.cli.security.site import Site
+from roost.cli.security.site import WILDCARDS, Site
 from roost.cli.security.users import Role, User, hash_password, new_password
 from roost.cli.wire_client import Wire
 from roost.protocol.round.topics import TOPICS as ROUND_TOPICS
@@ -27,7 +28,7 @@ from roost.specs.templates import as_filter
 from roost.wire.blob import TOPICS as BLOB_TOPICS
 from roost.wire.ids import ID_PATTERN
 
-__all__ = ["Revoked", "invite", "qr_code", "read_labels", "revoke"]
+__all__ = ["Revoked", "invite", "is_served", "qr_code", "read_labels", "revoke"]
 
 #: Fields of topics that name the proplet itself.
 _NAMES_IT = ("proplet_id", "owner")
@@ -55,6 +56,12 @@ def invite(
     site = folder.site()
     fingerprint = certificates.fingerprint(folder.paths.authority.read_bytes())
     return JoinLine(site.hosts[0], site.join_port, token, fingerprint), name
+
+
+def is_served(site: Site) -> bool:
+    """Whether invitations can be exchanged now."""
+    address = site.listen if site.listen not in WILDCARDS else "localhost"
+    return is_open(address, site.join_port)
 
 
 def read_labels(pairs: Sequence[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from roost.cli.security.folder import BrokerFolder
 from roost.cli.security.invitations import JoinRefused
 from roost.cli.security.joining import AUTHORITY_PATH, JOIN_PATH, JoinRequest, Refusal, redeem
 
-__all__ = ["AT_ONCE", "CONNECTION_S", "JoinServer", "main"]
+__all__ = ["AT_ONCE", "CONNECTION_S", "JoinServer", "serve"]
 
 CONNECTION_S = 10.0
 _MAX_BODY = 4096
@@ -162,14 +162,14 @@ def _drain(connection: ssl.SSLSocket) -> None:
         pass
 
 
-def main() -> None:
-    """Serve the folder that the first argument names until a signal ends the process."""
+def serve(folder: BrokerFolder) -> None:
+    """Serve a broker's folder until a signal ends the process."""
     configure("join", "info", "console")
-    server = JoinServer(BrokerFolder(Path(sys.argv[1])), lambda: datetime.now(UTC))
-    server.log.info("join.listening", at=server.folder.site().join_address)
+    server = JoinServer(folder, lambda: datetime.now(UTC))
+    server.log.info("join.listening", at=folder.site().join_address)
     with server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    serve(BrokerFolder(Path(sys.argv[1])))

@@ -12,10 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 from roost.cli.errors import CliError, UsageProblem
 from roost.wire.message import describe
 
-__all__ = ["Site", "SitePaths", "default_user", "is_loopback", "own_addresses", "parse_listen"]
+__all__ = [
+    "WILDCARDS",
+    "Site",
+    "SitePaths",
+    "default_user",
+    "is_loopback",
+    "own_addresses",
+    "parse_listen",
+]
 
 DEVICE_PORT = 8883
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
 _ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))
 
 
@@ -198,7 +206,7 @@ def is_loopback(address: str) -> bool:
 def own_addresses(listen: str) -> tuple[str, ...]:
     """What devices may call this machine: the address listened on, or all that is known of it."""
     name = socket.gethostname()
-    if listen not in _WILDCARDS:
+    if listen not in WILDCARDS:
         return (listen, name)
     found = [address for address in map(_address_towards, _ELSEWHERE) if address is not None]
     return tuple(dict.fromkeys([*found, name, f"{name}.local"]))
