@@ -6,10 +6,10 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up join test check bench guest clean
+.PHONY: help demo up join test check bench soak guest clean
 
 help:
 	@$(PYTHON) bootstrap.py help
 
-demo up join test check bench guest clean:
+demo up join test check bench soak guest clean:
 	@$(PYTHON) bootstrap.py $@ $(ARGS)

@@ -10,6 +10,7 @@ pip and uv.
     join    on a board: become a proplet, with the line that `roost proplet invite` printed
     test    all tests        check   format, lint, types, contracts, generated files, fast tests
     bench   measurements     guest   rebuild the guest program (downloads a C compiler)
+    soak    100 random kills across 20 rounds; nobody may be able to tell
     clean   remove everything that was ever written here
 
 What follows the target is passed on: `python3 bootstrap.py up --proplets 3`.
@@ -195,6 +196,12 @@ def bench(args: "list[str]") -> None:
     run(BIN / "python", "-m", "benchmarks", *args)
 
 
+def soak(args: "list[str]") -> None:
+    """Kill at random, and write benchmarks/soak.md."""
+    developer_tools()
+    run(BIN / "python", "-m", "tests.faults.soak", *args)
+
+
 def guest(args: "list[str]") -> None:
     """Build the guest program again."""
     developer_tools()
@@ -223,7 +230,7 @@ def is_written(parent: Path, name: str) -> bool:
     return name in WRITTEN_ANYWHERE or name.endswith(".egg-info")
 
 
-TARGETS = {t.__name__: t for t in (demo, up, join, test, check, bench, guest, clean)}
+TARGETS = {t.__name__: t for t in (demo, up, join, test, check, bench, soak, guest, clean)}
 
 
 def main() -> None:
