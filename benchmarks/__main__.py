@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("rounds", "faults", "averaging", "forwarding", "guest", "proplet")
+TOPICS = ("rounds", "scale", "faults", "averaging", "forwarding", "guest", "proplet")
 RESULTS = Path(__file__).with_name("results.md")
 HEADER = """\
 # Benchmark results
