@@ -154,6 +154,22 @@ def test_a_proplet_that_holds_what_is_not_its_is_told_so(world: World) -> None:
     ]  # fmt: skip
 
 
+def test_a_retained_presence_tells_of_tasks_that_nobody_knows(world: World) -> None:
+    """A manager that lost its state hears nothing else of them (TASK-084).
+
+    Of the others it tells nothing: it may be old.
+    """
+    world.presence("p")
+    world.launch("t", proplet="p")
+    world.report("p", "t", 1, "running")
+    world.take()
+    running = [{"task_id": "t", "attempt": 9}, {"task_id": "unknown", "attempt": 3}]
+    world.presence("p", running=running, retain=True)
+    world.wait(10)
+    assert stops(world) == [("p", 3, "stale")]
+    assert world.state("t")["attempt"] == 1
+
+
 def test_a_proplet_that_lost_a_task_holds_it_in_vain(world: World) -> None:
     """A task that waits again is nobody's (TASK-011)."""
     world.presence("a")

@@ -98,6 +98,7 @@ def on_presence(draft: Draft, event: PresenceArrived) -> None:
     if event.retained:
         if not known.online(at):
             _update(draft, replace(known, presence=presence, hinted_at=at), known, at)
+        _stop_unknown(draft, presence)
         return
     rebooted = known.presence is not None and known.presence.boot_id != presence.boot_id
     alive = presence.status is not PresenceStatus.OFFLINE
@@ -109,6 +110,17 @@ def on_presence(draft: Draft, event: PresenceArrived) -> None:
     _update(draft, seen, known, at, again=rebooted)
     if alive:
         _compare(draft, presence, at)
+
+
+def _stop_unknown(draft: Draft, presence: Presence) -> None:
+    """End what nobody here knows, though it may be over by now: a proplet says its presence once.
+
+    A manager that lost its state would else hear of it at its end only.
+    """
+    for entry in presence.running:
+        if draft.task(entry.task_id) is None:
+            stale = StopReason.STALE
+            draft.add(stop_order(presence.proplet_id, entry.task_id, entry.attempt, stale))
 
 
 def on_life_sign(draft: Draft, event: LifeSign) -> None:
