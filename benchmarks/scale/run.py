@@ -29,7 +29,7 @@ from roost.chassis.settings import BrokerSettings
 from roost.chassis.transfer import Fetcher, send_all
 from roost.cli.broker.mosquitto import find_mosquitto, mosquitto_config
 from roost.protocol.round import topics
-from roost.protocol.round.messages import RoundComplete, RoundStart, RoundStatus
+from roost.protocol.round.messages import RoundComplete, RoundStart
 from roost.protocol.round.model import encode_safetensors
 from roost.protocol.task.topics import PRESENCE, WORKLOADS_STATE
 
@@ -38,7 +38,7 @@ from benchmarks.scale.fleet import name
 
 COUNTS: Final = (10, 100, 1_000, 10_000)
 PARAMETERS: Final = 10_000
-DEADLINE_S: Final = 420.0
+DEADLINE_S: Final = 300.0
 SERVICES: Final = ("model_server", "coordinator", "manager")
 WATCHED: Final = ("coordinator", "manager")
 LARGE: Final = 1_000
@@ -104,7 +104,6 @@ def measure_case(count: int) -> Measured:
         peaks = {each: there.peak(each) - idle[each] for each in WATCHED}
         resends = int(ask(fleet, "resends"))
         fleet.communicate()
-    assert outcome.outcome is RoundStatus.COMPLETED, outcome.message
     return Measured(count, seconds, alone, count - outcome.updates, resends, cpu_s, peaks)
 
 
