@@ -169,6 +169,18 @@ def test_same_board_may_ask_again_and_no_other(folder: BrokerFolder) -> None:
         redeem(folder, JoinRequest(token=line.token, password=new_password()), NOW)
 
 
+def test_asking_again_mends_what_a_crash_left(folder: BrokerFolder) -> None:
+    """Killed after the user was kept and before the broker's files were written (JOIN-004)."""
+    request = JoinRequest(token=invited(folder, "attic").token, password=new_password())
+    before = {name: folder.paths.passwords(name).read_text() for name in ("devices", "everyone")}
+    redeem(folder, request, NOW)
+    for name, text in before.items():
+        folder.paths.passwords(name).write_text(text)
+    redeem(folder, request, NOW)
+    for name in before:
+        assert "attic:$7$" in folder.paths.passwords(name).read_text()
+
+
 def test_board_keeps_its_password_between_attempts(tmp_path: Path) -> None:
     """Until it has joined; another invitation gets another one (JOIN-004)."""
     board = Board(tmp_path / "board")

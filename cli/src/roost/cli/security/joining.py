@@ -54,14 +54,15 @@ def redeem(folder: BrokerFolder, request: JoinRequest, now: datetime) -> Joined:
         invitation = Invitations(folder.paths.invites).find(request.token, now)
         users = folder.users()
         known = users.by_name.get(invitation.name)
-        if known is None:
-            hashed = hash_password(request.password)
-            store(users.adding(User(invitation.name, Role.DEVICE, hashed, invitation.labels)))
-        elif not matches_hash(request.password, known.password_hash):
+        if known is not None and not matches_hash(request.password, known.password_hash):
             raise JoinRefused(
                 f"this invitation was used already, for {invitation.name}: if that was not you, "
                 f"`roost proplet revoke {invitation.name}` at once; else ask for another one"
             )
+        if known is None:
+            hashed = hash_password(request.password)
+            users = users.adding(User(invitation.name, Role.DEVICE, hashed, invitation.labels))
+        store(users)  # asked again, too: the first time may have been cut short
     site = folder.site()
     return Joined(
         name=invitation.name,
