@@ -44,7 +44,7 @@ STEPS = st.one_of(
     st.tuples(st.just("pass"), st.sampled_from([0.1, 1.9, 2.1, 5.0, 31.0]), st.none()),
     st.tuples(st.just("foreign task"), SENDERS, st.sampled_from(TaskStatus)),
     st.tuples(
-        st.sampled_from(["disconnect", "connect", "index", "start again", "base"]),
+        st.sampled_from(["disconnect", "connect", "index", "start again", "base", "restart"]),
         st.none(),
         st.none(),
     ),
@@ -68,6 +68,7 @@ def play(world: World, history: list[tuple[str, Any, Any]]) -> None:
         "disconnect": world.disconnect,
         "index": world.index,
         "base": world.read_bases,
+        "restart": world.restart,
         "connect": lambda: (world.connect(), world.index()),
         "start again": lambda: start_again(world),
     }

@@ -165,6 +165,13 @@ class World:
         """Lose the connection."""
         return self.happen(Disconnected(self.now))
 
+    def restart(self) -> list[Any]:
+        """End the process and start it again: what is not stored is gone, timers are not."""
+        for kind in self.desk.volatile:
+            for id_ in list(self.states.all(kind)):
+                self.states.put((kind, id_), None)
+        return self.happen(Started(self.now))
+
     def see(self, *proplets: str) -> list[Any]:
         """Let presences arrive."""
         return [effect for each in proplets for effect in self.happen(PropletSeen(self.now, each))]
