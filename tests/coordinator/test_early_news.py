@@ -1,10 +1,10 @@
 """News of tasks before their round's start, updates twice before the base: simulated seeds."""
 
 from roost.chassis.effects import Publish
-from roost.protocol.round.messages import RoundStatus
+from roost.protocol.round.messages import RoundStart, RoundStatus
 from roost.protocol.task.messages import TaskStatus
 
-from .world import BASE, IMAGE, RoundStart, World, sha
+from .world import BASE, IMAGE, World, sha
 
 
 def early_world() -> tuple[World, RoundStart, str]:
