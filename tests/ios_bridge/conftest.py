@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,24 @@ class Operator:
 
     def wait(self, topic: str, wanted: Callable[[Any], bool] = lambda _said: True) -> Any:
         """Return the JSON of the first message on a topic that is wanted."""
+        while True:
+            said = json.loads(self.wait_bytes(topic))
+            if wanted(said):
+                return said
+
+    def wait_topics(self, names: Iterable[str]) -> None:
+        """Wait until something came on each of these topics, in whatever order."""
+        missing, ends = set(names), time.monotonic() + DEADLINE_S
+        while missing:
+            missing.discard(self._inbox.get(timeout=max(0.01, ends - time.monotonic())).topic)
+
+    def wait_bytes(self, topic: str) -> bytes:
+        """Return the next payload on a topic; what else came is forgotten."""
         ends = time.monotonic() + DEADLINE_S
         while True:
             received = self._inbox.get(timeout=max(0.01, ends - time.monotonic()))
             if received.topic == topic and received.payload:
-                said = json.loads(received.payload)
-                if wanted(said):
-                    return said
+                return received.payload
 
 
 @dataclass

@@ -119,6 +119,7 @@ def test_javascript_passes_the_same_vectors() -> None:
 def test_every_vector_file_is_run_by_both() -> None:
     """No file of vectors is left out, here or in JavaScript (PHONE-002)."""
     files = {path.name for path in VECTORS.iterdir()}
-    for reader in (Path(__file__), WEB / "src" / "vectors.test.js"):
-        source = reader.read_text()
+    here = [Path(__file__), ROOT / "tests" / "ios_bridge" / "test_traces.py"]
+    for readers in (here, [WEB / "src" / "vectors.test.js"]):
+        source = "".join(reader.read_text() for reader in readers)
         assert {name for name in files if f'"{name}"' in source} == files

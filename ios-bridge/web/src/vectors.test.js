@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { makeHandset, step } from "./handset.js";
 import { Refused, readOrder } from "./order.js";
 import { judge, told } from "./policy.js";
 
@@ -34,5 +35,17 @@ for (const { message, name, value } of messages.taken.filter((each) => each.mess
 for (const { message, name, text, refusal } of messages.refused.filter((each) => each.message === "PhoneOrder")) {
   test(`${message} refused: ${name}`, () => {
     assert.throws(() => readOrder(text), (error) => error instanceof Refused && error.refusal === refusal);
+  });
+}
+
+for (const { name, steps } of read("traces.json").cases) {
+  test(`trace: ${name}`, () => {
+    let handset = makeHandset({ app: "test 1", boot_id: "b1", mounts: [] });
+    for (const { event, wants } of steps) {
+      const happens = event.order ? { ...event, order: readOrder(JSON.stringify(event.order)) } : event;
+      let wanted;
+      [handset, wanted] = step(handset, happens);
+      assert.deepEqual(JSON.parse(JSON.stringify(wanted)), wants, `at ${event.at_ms} ms`);
+    }
   });
 }

@@ -27,6 +27,7 @@ _COMMANDS = {
     "task": ("task", "group", "Run any Wasm program on a proplet."),
     "proplet": ("proplet", "group", "Which proplets there are."),
     "broker": ("broker", "group", "A broker that devices reach: users, rights, certificates."),
+    "phone": ("phone", "group", "Phones as proplets, through the bridge."),
     "image": ("image", "group", "Offer a Wasm file to proplets."),
     "workload": ("workload", "group", "Check, reload and list workload bindings."),
     "data": ("data", "group", "Give proplets private data to learn from."),

@@ -15,7 +15,7 @@ from roost.chassis.core import (
 from roost.chassis.effects import Publish, note
 from roost.ios_bridge.core import pairing, phones
 from roost.ios_bridge.core.actions import DEADLINE_TIMER
-from roost.ios_bridge.core.draft import DESK, INVITE, LINK, PHONE, TASK, Draft
+from roost.ios_bridge.core.draft import DESK, INVITE, LINK, OF_PHONE, PHONE, TASK, Draft
 from roost.ios_bridge.core.effects import SERVICE_EFFECTS
 from roost.ios_bridge.core.events import (
     EntryAsked,
@@ -65,7 +65,7 @@ class BridgeCore:
     kinds: Mapping[str, type[Any]] = field(
         default_factory=lambda: {TASK: Held, PHONE: Phone, INVITE: Invite}
     )
-    volatile: frozenset[str] = frozenset({LINK, DESK})
+    volatile: frozenset[str] = frozenset({LINK, DESK, OF_PHONE})
     effects: tuple[type[Any], ...] = SERVICE_EFFECTS
 
     def handle(self, event: Any, view: View) -> Decision:
@@ -73,7 +73,7 @@ class BridgeCore:
         draft = Draft(view, self.card.boot_id)
         match event:
             case Started():
-                pass
+                draft.find_tasks()
             case Connected():
                 self._connected(event.at, draft)
             case Disconnected():
@@ -111,7 +111,8 @@ class BridgeCore:
 
     def _connected(self, at: float, draft: Draft) -> None:
         """Say what the broker may have lost, and what could not be said without it."""
-        draft.desk = replace(draft.desk, connected=True, phones=b"")
+        draft.desk = replace(draft.desk, connected=True)
+        draft.is_news = True
         card = Publish(topics.CARD.template, self.card.encode(), retain=True, durable=False)
         draft.say(card)
         for device in draft.phones():
@@ -150,23 +151,27 @@ class BridgeCore:
 
     @staticmethod
     def _show_phones(at: float, draft: Draft) -> None:
-        """Publish the list of phones if it is news; every connection begins without one."""
-        desk = draft.desk
-        if not desk.connected:
+        """Publish the list of phones if it is news; every connection begins with it."""
+        lines = dict(draft.desk.lines)
+        for device in draft.touched:
+            lines.pop(device, None)
+            if draft.phone(device) is not None:
+                lines[device] = _line(draft, device, at)
+        if lines != draft.desk.lines:
+            draft.desk, draft.is_news = replace(draft.desk, lines=lines), True
+        if not draft.is_news:
             return
         message = PhonesState(
-            phones=tuple(_line(draft, device, at) for device in sorted(draft.phones())),
+            phones=tuple(lines[device] for device in sorted(lines)),
             invites=tuple(
                 InviteLine(invite_id=each.invite_id, device=each.device)
                 for each in draft.invites().values()
             ),
-            refusals=dict(desk.refusals),
-            last_refusal=desk.last_refusal,
+            refusals=dict(draft.desk.refusals),
+            last_refusal=draft.desk.last_refusal,
         )
-        payload = message.encode()
-        if payload != desk.phones:
-            draft.desk = replace(desk, phones=payload)
-            draft.say(Publish(topics.PHONES.template, payload, retain=True, durable=False))
+        topic = topics.PHONES.template
+        draft.say(Publish(topic, message.encode(), retain=True, durable=False))
 
 
 def _line(draft: Draft, device: str, at: float) -> PhoneLine:

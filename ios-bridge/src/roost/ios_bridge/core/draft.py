@@ -13,6 +13,8 @@ TASK: Final = "task"
 PHONE: Final = "phone"
 INVITE: Final = "invite"
 LINK: Final = "link"
+OF_PHONE: Final = "of_phone"
+"""Ids of each phone's tasks: who asks for one phone's need not look at all."""
 DESK: Final = "desk"
 _ONE: Final = "bridge"
 
@@ -27,6 +29,7 @@ class Draft:
         puts: New states.
         effects: What to do.
         touched: Phones whose orders and presence may have changed.
+        is_news: Whether the list of phones and invitations must be published in any case.
     """
 
     view: View
@@ -34,6 +37,7 @@ class Draft:
     puts: dict[Key, Any] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     touched: dict[str, None] = field(default_factory=dict)
+    is_news: bool = False
 
     def _get(self, kind: str, id_: str) -> Any:
         return self.puts[kind, id_] if (kind, id_) in self.puts else self.view.get(kind, id_)
@@ -68,7 +72,31 @@ class Draft:
 
     def tasks(self, device: str) -> list[Held]:
         """Return all tasks of a phone, oldest first."""
-        return [held for held in self._all(TASK).values() if held.device == device]
+        ids: tuple[str, ...] = self._get(OF_PHONE, device) or ()
+        found = (self.held(device, task_id) for task_id in ids)
+        return [held for held in found if held is not None]
+
+    def put_task(self, device: str, task_id: str, held: Held | None) -> None:
+        """Set one task of a phone; None: it is forgotten."""
+        self.puts[TASK, f"{device}/{task_id}"] = held
+        ids: tuple[str, ...] = self._get(OF_PHONE, device) or ()
+        if held is None:
+            self.puts[OF_PHONE, device] = tuple(each for each in ids if each != task_id)
+        elif task_id not in ids:
+            self.puts[OF_PHONE, device] = (*ids, task_id)
+
+    def find_tasks(self) -> None:
+        """Find out whose tasks there are, when the process begins."""
+        found: dict[str, list[str]] = {}
+        for held in self._all(TASK).values():
+            found.setdefault(held.device, []).append(held.task_id)
+        for device, ids in found.items():
+            self.puts[OF_PHONE, device] = tuple(ids)
+
+    def put_invite(self, invite_id: str, invite: Invite | None) -> None:
+        """Set one invitation; None: it is used or over."""
+        self.puts[INVITE, invite_id] = invite
+        self.is_news = True
 
     @property
     def desk(self) -> Desk:
@@ -107,14 +135,14 @@ class Draft:
         before = self.held(event.device, task_id)
         made = step(before, event, Identity(event.device, self.boot_id))
         if made.held != before:
-            self.puts[TASK, f"{event.device}/{task_id}"] = made.held
+            self.put_task(event.device, task_id, made.held)
         self.say(*made.effects)
         self.touch(event.device)
         return made.held != before
 
     def refuse(self, refusal: Refusal, detail: str) -> None:
         """Show on the bridge's list that an operator's order was refused."""
-        desk = self.desk
+        desk, self.is_news = self.desk, True
         counts = dict(desk.refusals)
         counts[refusal.name] = counts.get(refusal.name, 0) + 1
         last = f"{refusal.name} ({refusal.code}): {detail}. {refusal.cure}"

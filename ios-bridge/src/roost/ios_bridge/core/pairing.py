@@ -5,7 +5,7 @@ from typing import Final
 
 from roost.chassis.effects import ClearTimer, Publish, note
 from roost.ios_bridge.core.actions import DEADLINE_TIMER, clear_away, timer
-from roost.ios_bridge.core.draft import INVITE, LINK, PHONE, TASK, Draft
+from roost.ios_bridge.core.draft import LINK, PHONE, Draft
 from roost.ios_bridge.core.effects import Answer, Cut
 from roost.ios_bridge.core.events import EntryAsked, InviteArrived, PairAsked, RevokeArrived
 from roost.ios_bridge.core.reports import final_report
@@ -32,13 +32,13 @@ def invited(draft: Draft, event: InviteArrived) -> None:
         return
     for id_, other in draft.invites().items():
         if other.device == invite.device:
-            draft.puts[INVITE, id_] = None
+            draft.put_invite(id_, None)
     if len(draft.invites()) >= MAX_INVITES:
         draft.refuse(TOO_MANY_INVITES, f"{MAX_INVITES} invitations are open")
         return
     until = event.at + min(invite.expires_s, LONGEST_INVITE_S)
     made = Invite(invite.invite_id, invite.token_sha256, invite.device, until)
-    draft.puts[INVITE, invite.invite_id] = made
+    draft.put_invite(invite.invite_id, made)
     draft.say(note("phone.invited", device=invite.device, invite=invite.invite_id))
 
 
@@ -46,7 +46,7 @@ def expire_invites(draft: Draft, at: float) -> None:
     """Forget invitations whose time is over."""
     for id_, invite in draft.invites().items():
         if invite.until <= at:
-            draft.puts[INVITE, id_] = None
+            draft.put_invite(id_, None)
 
 
 def paired(draft: Draft, event: PairAsked) -> None:
@@ -54,7 +54,7 @@ def paired(draft: Draft, event: PairAsked) -> None:
     expire_invites(draft, event.at)
     for id_, invite in draft.invites().items():
         if invite.token_sha256 == event.token_sha256:
-            draft.puts[INVITE, id_] = None
+            draft.put_invite(id_, None)
             phone = Phone(invite.device, event.secret_sha256, event.at)
             draft.puts[PHONE, phone.device] = phone
             draft.touch(phone.device)
@@ -98,9 +98,10 @@ def revoked(draft: Draft, event: RevokeArrived) -> None:
             draft.say(final_report(replace(held, outcome=outcome), me, durable=True))
         draft.say(*clear_away(held, held.attempt + 1))
         draft.say(ClearTimer(timer(DEADLINE_TIMER, device, held.task_id)))
-        draft.puts[TASK, held.key] = None
+        draft.put_task(device, held.task_id, None)
     draft.puts[PHONE, device] = None
     draft.puts[LINK, device] = None
+    draft.touch(device)
     for row in (topics.TELEMETRY, topics.PRESENCE):
         draft.say(Publish(row.format(proplet_id=device), retain=True))
     draft.say(Cut(device), note("phone.revoked", device=device))

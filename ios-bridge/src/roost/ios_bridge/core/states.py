@@ -1,9 +1,10 @@
 """What the bridge remembers of phones, invitations and tasks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from roost.protocol.phone.messages import PhoneFile, PhoneState
+from roost.protocol.phone.messages import PhoneFile, PhoneLine, PhoneState
 from roost.protocol.phone.policy import Senses, Verdict, judge
 from roost.protocol.task.messages import FailureReason, TaskSpec, Usage
 
@@ -77,11 +78,6 @@ class Held:
     inputs: tuple[PhoneFile, ...] = ()
     outcome: Outcome | None = None
     tries: int = 0
-
-    @property
-    def key(self) -> str:
-        """Id of the entity: two phones may hold one task, each an attempt of its own."""
-        return f"{self.device}/{self.task_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +159,14 @@ class Desk:
         orders: How many orders were made; their ids count them.
         refusals: Operators' orders that were refused, by reason.
         last_refusal: The last of them.
-        phones: The list last published, as bytes.
+        lines: What the list says of each phone.
     """
 
     connected: bool = False
     orders: int = 0
     refusals: tuple[tuple[str, int], ...] = ()
     last_refusal: str | None = None
-    phones: bytes = b""
+    lines: Mapping[str, PhoneLine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
