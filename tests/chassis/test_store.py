@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from roost.chassis.effects import SetTimer
+from roost.chassis.effects import Publish, SetTimer
 from roost.chassis.errors import StateDamaged
-from roost.chassis.store import Store
+from roost.chassis.store import SCHEMA_VERSION, Store
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,25 @@ def test_a_state_that_no_longer_fits_is_named(tmp_path: Path) -> None:
     with pytest.raises(StateDamaged, match="1 validation error for Count"):
         list(store.load_states())
     store.close()
+
+
+def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Once, and all that it holds stays, but for effects that are made anew anyway (WIRE-041)."""
+    path = tmp_path / "state.sqlite"
+    with opened(path) as store:
+        store.put(("count", "x"), Count(1))
+        store.add_to_outbox(Publish("left"))
+        store._db.executemany(
+            "INSERT INTO outbox (kind, body) VALUES (?, '{}')", [("Acknowledge",), ("Refresh",)]
+        )
+        store._db.execute("PRAGMA user_version=1")
+    store.close()
+    for _ in range(2):
+        later = opened(path)
+        assert dict(later.load_states()) == {("count", "x"): Count(1)}
+        assert [entry.effect for entry in later.outbox()] == [Publish("left")]
+        assert later._db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        later.close()
 
 
 def test_an_effect_that_nobody_knows_is_named(tmp_path: Path) -> None:

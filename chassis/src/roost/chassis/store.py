@@ -19,7 +19,7 @@ from roost.chassis.core import Key
 from roost.chassis.effects import Publish
 from roost.chassis.errors import StateDamaged, StateNewer
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE entities (kind TEXT, id TEXT, body BLOB NOT NULL, PRIMARY KEY (kind, id));
 CREATE TABLE outbox (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL, payload BLOB);
@@ -31,6 +31,11 @@ CREATE TABLE set_aside (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, error TEXT NOT NULL
 );
 """
+_STEPS: Final = {
+    # Effects whose shape has changed, and that follow from the next connection by themselves.
+    1: "DELETE FROM outbox WHERE kind IN ('Acknowledge', 'Refresh');",
+}
+"""What makes a file of each older version one of the next."""
 _SET_ASIDE_KEPT: Final = 1000
 _PUBLISH: Final = "Publish"
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
@@ -101,9 +106,13 @@ class Store:
                 "update Roost, or choose another state folder"
             )
         if found == 0:
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
+            self._advance(_SCHEMA, SCHEMA_VERSION)
+            return
+        for version in range(found, SCHEMA_VERSION):
+            self._advance(_STEPS[version], version + 1)
+
+    def _advance(self, script: str, version: int) -> None:
+        self._db.executescript(f"BEGIN; {script} PRAGMA user_version={version}; COMMIT;")
 
     def close(self) -> None:
         """Close the file."""
