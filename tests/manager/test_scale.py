@@ -88,6 +88,18 @@ def test_a_launch_that_comes_again_is_not_expanded() -> None:
     assert {kind for kind, _ in view.reads} == {"bindings", "launch"}
 
 
+def test_the_orders_of_a_large_launch_are_not_repeated_before_they_can_be_answered() -> None:
+    """Each task before it gives a proplet 2 ms more (TASK-012)."""
+    world = launched(100)
+    world.sent.clear()
+    world.wait(2.1)
+    repeated = {message.topic.split("/")[1] for message in world.take("/start")}
+    # The first two are not online, the sixth has accepted.
+    assert repeated == {f"p{number:03d}" for number in range(2, 51)} - {"p005"}
+    world.wait(0.1)
+    assert len(world.take("/start")) == 49
+
+
 def test_what_is_where_is_learnt_again_after_a_restart() -> None:
     """It is not stored; a proplet that comes gets its task all the same (TASK-029)."""
     world = launched(3)

@@ -30,12 +30,22 @@ from roost.protocol.task.messages import (
 )
 
 
-def add_task(draft: Draft, request: TaskRequest, launch: Launch, at: float) -> None:
-    """Take a task in; it goes to a proplet at once where one can take it."""
+def add_task(
+    draft: Draft, request: TaskRequest, launch: Launch, at: float, patience_s: float = 0.0
+) -> None:
+    """Take a task in; it goes to a proplet at once where one can take it.
+
+    Args:
+        draft: What is decided so far.
+        request: What shall run.
+        launch: Which message launched it.
+        at: When.
+        patience_s: How much longer than usual the proplet's answer may take.
+    """
     task = new_task(request, launch, at)
     target = _target(draft, task, at)
     if target is not None:
-        assigned = draft.advance(task, Assigned(at, target))
+        assigned = draft.advance(task, Assigned(at, target, patience_s))
         draft.add(*timer(assigned, None))
         return
     waiting = replace(task, message=_why_waiting(draft, task))

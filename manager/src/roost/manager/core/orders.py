@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from roost.chassis.effects import Publish, note
 from roost.manager.core.binding import LaunchRule
@@ -35,6 +36,9 @@ from roost.wire.ids import DERIVED_SEPARATOR
 from roost.wire.refusal import RETAINED_ORDER, Refused
 
 _REPLY_EXPIRY_S = 60.0
+# What each task of a launch takes until its order is sent and answered. Without it the orders of
+# thousands would all be repeated before the first answers could be read.
+_EACH_S: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,8 @@ def _launch(
     draft.put(LAUNCH_KIND, record, Launched(digest, order.at, len(requests)))
     draft.add(note("launch.accepted", topic=order.topic, key=key, tasks=len(requests)))
     launch = Launch(topic=order.topic, sha256=digest, key=key)
-    for request in requests:
-        add_task(draft, request, launch, order.at)
+    for number, request in enumerate(requests):
+        add_task(draft, request, launch, order.at, number * _EACH_S)
 
 
 def _launched_before(draft: Draft, order: Ordered, key: str, *, same: bool) -> None:

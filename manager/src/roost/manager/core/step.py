@@ -112,7 +112,7 @@ def _assigned(task: Task, event: Assigned) -> Task:
         attempt=task.attempt + 1,
         accepted=False,
         starts=1,
-        start_at=event.at + start_backoff(0),
+        start_at=event.at + start_backoff(0) + event.patience_s,
         lease_at=None if task.pinned else event.at + LEASE_S,
         missing_at=None,
         message=None,

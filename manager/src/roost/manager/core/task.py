@@ -157,10 +157,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A proplet was chosen, or the pinned one can be reached."""
+    """A proplet was chosen, or the pinned one can be reached.
+
+    Attributes:
+        at: When.
+        proplet: Which.
+        patience_s: How much longer than usual its answer may take, because many orders are sent.
+    """
 
     at: float
     proplet: str
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
