@@ -512,6 +512,7 @@ def test_retained_copies_expire(tmp_path: Path) -> None:
     store.keep_retained(Publish("long", b"4", retain=True, expiry_s=50), 100.0)
     kept = [(p.topic, p.payload, p.expiry_s) for p in store.retained(110.0)]
     assert kept == [("first", b"3", None), ("long", b"4", 40.0)]
+    assert store._db.execute("SELECT count(*) FROM retained").fetchone() == (2,), "gone for good"
     store.keep_retained(Publish("first", retain=True), 110.0)
     assert [p.topic for p in store.retained(110.0)] == ["long"]
     store.close()
