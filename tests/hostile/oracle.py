@@ -172,7 +172,9 @@ def update(payload: bytes, round_id: str, base_uri: str, base: Mapping[str, Any]
         return False
     arrays = tensors(said.get("update"))
     typed = isinstance(said.get("update"), bytes)
-    if arrays is None or _kinds(arrays, typed=typed) != _kinds(base, typed=typed):
+    if arrays is None or any((np.abs(a) > np.finfo("<f4").max).any() for a in arrays.values()):
+        return False
+    if _kinds(arrays, typed=typed) != _kinds(base, typed=typed):
         return False
     return said["num_samples"], arrays
 

@@ -52,6 +52,7 @@ from .shapes import BASE
 
 PARTICIPANTS: Final = ("p1", "p2", "p3", "p4")
 STORM: Final = 400
+GUST: Final = 8
 TURNED_DOWN: Final = (
     Refused,
     OrderRefused,
@@ -83,6 +84,7 @@ class Storm:
         self.house = House(folder, seed, self._judge)
         self._round_id = ""
         self._counted: dict[str, tuple[int, Mapping[str, Any]]] = {}
+        self._gust: list[Publish] = []
         self.house.send(Publish(rounds.MODEL_PUBLISH.template, samples.MODEL))
         for name in PARTICIPANTS:
             self._presence(name)
@@ -129,6 +131,7 @@ class Storm:
             self._blow()
         for name in PARTICIPANTS:
             self._update(name, self._rng.choice(samples.updates(self._round_id)))
+        self._let_go()
         self.house.send(seconds=3)
         self._check()
 
@@ -175,7 +178,14 @@ class Storm:
 
     def _send(self, kind: str, message: Publish) -> None:
         self.story.sent[kind] += 1
-        self.house.send(message)
+        self._gust.append(message)
+        if len(self._gust) >= GUST:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let what was sent arrive: services take several messages in one turn."""
+        self.house.send(*self._gust)
+        self._gust.clear()
         self.house.seen()
 
     def _blow(self) -> None:

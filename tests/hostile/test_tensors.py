@@ -203,3 +203,23 @@ def test_half_a_character_is_no_text() -> None:
     ):
         with pytest.raises(Refused):
             read(payload % half)
+
+
+@pytest.mark.parametrize("number", ["3.5e38", "-1e300", "1.7976931348623157e308"])
+def test_one_participant_cannot_make_the_mean_infinite(number: str) -> None:
+    """A number that JSON can say and the base's type cannot failed the round (UPDATE-007)."""
+    said = json.dumps(update_map(update={"w": [0.5, 1], "b": 7}))
+    for place in ("0.5", "7"):
+        with pytest.raises(Refused, match="not_finite"):
+            parse_update(said.replace(place, number).encode())
+    wide = raw({"a": entry(0, 16, [2], "F64")}, np.array([1, float(number)], "<f8").tobytes())
+    with pytest.raises(Refused, match="not_finite"):
+        parse_update(msgpack.packb(update_map(update=wide)))
+    parse_model(wide)
+
+
+def test_the_largest_numbers_of_32_bits_are_taken() -> None:
+    """Whatever a participant with the base's own type can say (UPDATE-007)."""
+    largest = float(np.finfo("<f4").max)
+    for update in ({"w": [largest, -largest]}, {"w": []}):
+        assert parse_update(json.dumps(update_map(update=update)).encode()).num_samples == 10

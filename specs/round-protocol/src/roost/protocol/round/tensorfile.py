@@ -194,8 +194,13 @@ def view(content: Buffer, entry: Entry) -> Array:
     return array.reshape(entry.shape)
 
 
-def check_finite(name: str, array: Array) -> None:
+def check_finite(name: str, array: Array, largest: float = math.inf) -> None:
     """Refuse NaN and infinity, block by block.
+
+    Args:
+        name: Of the tensor.
+        array: Its numbers.
+        largest: Refuse numbers beyond this size as well.
 
     Raises:
         Refused: not_finite, naming the tensor.
@@ -203,19 +208,27 @@ def check_finite(name: str, array: Array) -> None:
     flat = array.reshape(-1)
     step = BLOCK_BYTES // array.dtype.itemsize
     for start in range(0, flat.size, step):
-        if not np.isfinite(flat[start : start + step]).all():
+        block = flat[start : start + step]
+        if not np.isfinite(block).all():
             raise Refused(NOT_FINITE, f"tensor '{name}' holds NaN or infinity")
+        if largest < math.inf and not (np.abs(block) <= largest).all():
+            raise Refused(NOT_FINITE, f"tensor '{name}' holds a number beyond {largest:.3g}")
 
 
-def check_file(content: Buffer) -> Layout:
+def check_file(content: Buffer, largest: float = math.inf) -> Layout:
     """Read the header and make sure that every number is finite.
+
+    Args:
+        content: The file.
+        largest: Refuse numbers of 64 bits beyond this size as well; smaller types hold none.
 
     Raises:
         Refused: bad_model or not_finite.
     """
     layout = read_layout(content)
     for entry in layout.entries:
-        check_finite(entry.name, view(content, entry))
+        limit = largest if entry.dtype == DTYPES["F64"] else math.inf
+        check_finite(entry.name, view(content, entry), limit)
     return layout
 
 

@@ -28,6 +28,9 @@ from roost.wire.refusal import Refused
 
 MAX_METRICS: Final = 64
 MAX_METRIC_NAME: Final = 128
+LARGEST: Final = 3.4028234663852886e38
+"""Of the numbers of an update: the largest of 32 bits. A mean over one beyond it could leave the
+range of the base model's type, and fail the round for all others."""
 MAX_PACKED_ITEMS: Final = 65_536
 """Of one list or map of MessagePack; the tensors are one piece of bytes."""
 
@@ -73,7 +76,7 @@ def parse_update(payload: bytes | memoryview) -> Update:
         content = _content(payload)
         header = _header(content)
         form, file = _file(content.get("update"))
-        layout = check_file(file)
+        layout = check_file(file, LARGEST)
     except Refused as error:
         refusal = BAD_UPDATE if error.refusal is BAD_MODEL else error.refusal
         raise Refused(refusal, error.detail) from None
