@@ -14,7 +14,11 @@ from roost.chassis.effects import Publish
 from roost.manager.core.forward import SOURCE_TOPIC
 from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundState, RoundStatus
 from roost.protocol.round.model import digest, parse_model
-from roost.protocol.round.refusals import UNKNOWN_PARTICIPANT
+from roost.protocol.round.refusals import (
+    UNKNOWN_MODEL,
+    UNKNOWN_PARTICIPANT,
+    UNREACHABLE_QUORUM,
+)
 from roost.protocol.round.topics import (
     FORWARDED_UPDATE,
     MODEL,
@@ -30,6 +34,7 @@ from .adapters import mean
 from .faults import DISK_FULL, Faults
 
 _ORDER = list(RoundStatus)
+_NO_INPUT = "input_unavailable: nothing on fl/models/"
 _NO_ROOM = "no space left on device"
 
 
@@ -51,11 +56,13 @@ class Oracle:
     """Watches one run.
 
     Attributes:
+        evicts: Whether versions are dropped in this run.
         updates: Tensors and samples of every usable update that a participant sent, by
             (round, participant).
         secrets: Bytes that only one participant may send, and the only topics for them.
     """
 
+    evicts: bool = False
     updates: dict[tuple[str, str], list[tuple[Mapping[str, Any], int]]] = field(
         default_factory=dict
     )
@@ -267,10 +274,16 @@ class Oracle:
         self, round_id: str, outcome: RoundComplete, faults: Faults, lied: set[tuple[str, str]]
     ) -> None:
         """Decide whether a round may have ended like this after what happened."""
-        if outcome.outcome is RoundStatus.COMPLETED or round_id in {each for each, _ in lied}:
+        if outcome.outcome is RoundStatus.COMPLETED:
             return
+        is_lied = round_id in {each for each, _ in lied}
+        if outcome.reason == UNREACHABLE_QUORUM.name and is_lied:
+            return  # who lies is refused, and not asked again
         if outcome.reason == UNKNOWN_PARTICIPANT.name and faults.fired:
             return  # its presence was forgotten, late, or never said while it was away: ROUND-007
-        if DISK_FULL in faults.fired and _NO_ROOM in (outcome.message or ""):
+        said = outcome.message or ""
+        if self.evicts and (outcome.reason == UNKNOWN_MODEL.name or _NO_INPUT in said):
+            return  # its base was dropped before its start was known to the model server
+        if DISK_FULL in faults.fired and _NO_ROOM in said:
             return  # a guest had no room for its output
         raise Broken(f"'{round_id}' failed: {outcome.reason}: {outcome.message}")

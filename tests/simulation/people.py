@@ -1,5 +1,6 @@
 """Who is no service: the operator, who orders and waits for answers; a stranger who lies."""
 
+import json
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -7,10 +8,18 @@ from typing import Any
 from roost.chassis.effects import Publish
 from roost.chassis.received import Received
 from roost.chassis.session import Token
-from roost.protocol.round.messages import ModelIndex, RoundComplete, RoundStatus
+from roost.protocol.round.messages import (
+    ExperimentState,
+    ModelIndex,
+    RoundComplete,
+    RoundStatus,
+)
 from roost.protocol.round.topics import (
+    EXPERIMENT_START,
+    EXPERIMENT_STATE,
     MODEL_INDEX,
     MODEL_PUBLISH,
+    MODEL_ROLLBACK,
     ROUND_COMPLETE,
     ROUND_START,
     ROUND_UPDATE,
@@ -20,12 +29,14 @@ from roost.protocol.task.topics import CANCEL, LAUNCH, REPORT, START
 
 from .broker import SimBroker
 from .faults import BAD_UPDATE, STALE_REPORT, Faults
-from .hub import Hub
+from .hub import EPOCH, Hub
 from .scenario import (
     BASE,
     PROPLETS,
     STRANGER,
+    TIMEOUT_S,
     VERSION_0,
+    VERSION_1,
     Scenario,
     WantedRound,
     WantedTask,
@@ -52,6 +63,8 @@ class Operator:
         self.session = SimSession(hub, broker, "operator", rng)
         self.session.subscribe("fl/#", self._take)
         self.listed: set[str] = set()
+        self.published: set[str] = set()
+        self.experiment: ExperimentState | None = None
         self.seen: set[str] = set()
         self.ordered: set[str] = set()
         self.outcomes: dict[str, RoundComplete] = {}
@@ -66,15 +79,23 @@ class Operator:
             self._hub.after(wanted.after_s, lambda wanted=wanted: self._start_round(wanted))
         for task in self._scenario.tasks:
             self._hub.after(task.after_s, lambda task=task: self._launch(task))
+        if self._scenario.experiment_k is not None:
+            self._hub.after(1.0, self._start_experiment)
+        if self._scenario.rolls_back:
+            self._hub.after(1.0, self._roll_back)
 
     def _take(self, received: Received, token: Token) -> None:
         self.session.ack(token)
         if received.topic == MODEL_INDEX.template and received.payload:
             lines = ModelIndex.decode(received.payload).models.values()
-            self.listed |= {each.topic for line in lines for each in line.versions}
+            for line in lines:
+                self.listed |= {each.topic for each in line.versions}
+                self.published |= {each.publish_id for each in line.versions}
         elif (ids := ROUND_COMPLETE.match(received.topic)) is not None and received.payload:
             self.outcomes[ids["round_id"]] = RoundComplete.decode(received.payload)
             self.seen.add(ids["round_id"])
+        elif EXPERIMENT_STATE.match(received.topic) is not None and received.payload:
+            self.experiment = ExperimentState.decode(received.payload)
         elif received.topic.startswith("fl/rounds/") and received.topic.endswith("/state"):
             self.seen.add(received.topic.split("/")[2])
 
@@ -93,6 +114,23 @@ class Operator:
         message = Publish(ROUND_START.template, wanted.order(), expiry_s=REPEAT_S)
         self._until(lambda: wanted.round_id in self.seen, message)
 
+    def _start_experiment(self) -> None:
+        if VERSION_0 not in self.listed:
+            self._hub.after(0.3, self._start_experiment)
+            return
+        order = self._scenario.experiment_order()
+        message = Publish(EXPERIMENT_START.template, order, expiry_s=REPEAT_S)
+        self._until(lambda: self.experiment is not None, message)
+
+    def _roll_back(self) -> None:
+        """Make a new version with version 0's content, once there is another one."""
+        if VERSION_1 in self.listed:
+            order = json.dumps({"version": 0, "rollback_id": "back"}).encode()
+            message = Publish(MODEL_ROLLBACK.template, order, expiry_s=REPEAT_S)
+            self._until(lambda: "rollback:back" in self.published, message)
+        elif self._hub.now < EPOCH + TIMEOUT_S:
+            self._hub.after(0.5, self._roll_back)
+
     def _hopeless(self, wanted: WantedRound) -> bool:
         first = self.outcomes.get("r1")
         return (
@@ -102,10 +140,20 @@ class Operator:
         )
 
     @property
-    def content(self) -> bool:
-        """Whether all rounds that could be ordered were, and have ended."""
+    def rested(self) -> bool:
+        """Whether all rounds that could be ordered were, and have ended, the experiment too."""
         wanted = {each.round_id for each in self._scenario.rounds if not self._hopeless(each)}
-        return wanted == self.ordered == set(self.outcomes) & self.ordered
+        ended = wanted <= self.ordered <= set(self.outcomes)
+        running = self._scenario.experiment_k is not None and (
+            self.experiment is None or not self.experiment.state.final
+        )
+        return ended and not running
+
+    @property
+    def content(self) -> bool:
+        """Whether everything that was ordered has ended."""
+        wants_back = self._scenario.rolls_back and VERSION_1 in self.listed
+        return self.rested and ("rollback:back" in self.published or not wants_back)
 
     def _launch(self, task: WantedTask) -> None:
         self.session.publish(Publish(LAUNCH.template, task.order()))
@@ -137,11 +185,15 @@ class Liar:
             self._reports.append((client, message))
         if client != "manager" or (ids := START.match(message.topic)) is None:
             return
-        for kind, tell in ((BAD_UPDATE, self._bad_update), (STALE_REPORT, self._stale_report)):
-            if kind in self._faults.kinds and self._rng.random() < _TEMPTED:
-                moment = self._hub.now + self._rng.uniform(0.0, 1.5)
-                if moment < self._faults.calm_at:
-                    self._hub.at(moment, lambda tell=tell, task=ids["task_id"]: tell(task))
+        task, owner = ids["task_id"], ids["proplet_id"]
+        self._maybe(BAD_UPDATE, lambda: self._bad_update(task))
+        self._maybe(STALE_REPORT, lambda: self._stale_report(task, owner))
+
+    def _maybe(self, kind: str, tell: Callable[[], None]) -> None:
+        if kind in self._faults.kinds and self._rng.random() < _TEMPTED:
+            moment = self._hub.now + self._rng.uniform(0.0, 1.5)
+            if moment < self._faults.calm_at:
+                self._hub.at(moment, tell)
 
     def _publish(self, who: str, message: Publish, kind: str) -> None:
         """Publish as if it came by the connection of who says it."""
@@ -183,11 +235,11 @@ class Liar:
         found = [each for each in self._scenario.rounds if each.round_id == round_id]
         return found[0] if found else None
 
-    def _stale_report(self, task_id: str) -> None:
+    def _stale_report(self, task_id: str, owner: str) -> None:
         if self._reports and self._rng.random() < 0.3:
             self._publish(*self._rng.choice(self._reports), STALE_REPORT)
             return
-        who = self._rng.choice([each for each in _ANYONE if not task_id.endswith(each)])
+        who = self._rng.choice([each for each in _ANYONE if each != owner])
         status = self._rng.choice(list(ReportStatus))
         report = Report(attempt=self._rng.choice((1, 1, 2, 7)), boot_id="x", status=status)
         topic = REPORT.format(proplet_id=who, task_id=task_id)

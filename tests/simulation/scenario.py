@@ -37,16 +37,8 @@ class WantedRound:
 
     def order(self) -> bytes:
         """Return the start."""
-        return json.dumps(
-            {
-                "round_id": self.round_id,
-                "model_uri": self.base,
-                "task_wasm_image": IMAGE,
-                "participants": list(PROPLETS),
-                "k_of_n": self.k,
-                "timeout_s": TIMEOUT_S,
-            }
-        ).encode()
+        order = {"round_id": self.round_id, "model_uri": self.base, **_policy(self.k)}
+        return json.dumps(order).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +60,36 @@ class WantedTask:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """All wishes of one run."""
+    """All wishes of one run.
+
+    Attributes:
+        rounds: Rounds.
+        tasks: Tasks of another workload.
+        experiment_k: Quorum of an experiment of two rounds, if there is one.
+        rolls_back: Whether version 0 shall become a new version in the end.
+        versions_kept: How many of the newest versions the model server keeps.
+    """
 
     rounds: tuple[WantedRound, ...]
     tasks: tuple[WantedTask, ...]
+    experiment_k: int | None = None
+    rolls_back: bool = False
+    versions_kept: int = 50
+
+    def experiment_order(self) -> bytes:
+        """Return the order of an experiment of two rounds."""
+        policy = _policy(self.experiment_k or 0)
+        order = {"experiment_id": "e", "rounds": 2, "model_uri": VERSION_0, **policy}
+        return json.dumps(order).encode()
+
+
+def _policy(k: int) -> dict[str, Any]:
+    return {
+        "task_wasm_image": IMAGE,
+        "participants": list(PROPLETS),
+        "k_of_n": k,
+        "timeout_s": TIMEOUT_S,
+    }
 
 
 def draw(rng: Random) -> Scenario:
@@ -89,7 +107,9 @@ def draw(rng: Random) -> Scenario:
         )
         for number in range(rng.randint(0, 3))
     ]
-    return Scenario(tuple(rounds), tuple(tasks))
+    experiment_k = _quorum(rng) if rng.random() < 0.2 else None
+    kept = rng.choice((50, 50, 1))
+    return Scenario(tuple(rounds), tuple(tasks), experiment_k, rng.random() < 0.2, kept)
 
 
 def _quorum(rng: Random) -> int:
@@ -103,7 +123,7 @@ def samples_of(name: str) -> int:
 
 def tensors_of(name: str, round_id: str, model: bytes) -> dict[str, Any]:
     """Return what a proplet learns: by its name, the round and the model alone."""
-    rng = np.random.default_rng([int(round_id[1:]), PROPLETS.index(name)])
+    rng = np.random.default_rng([*round_id.encode(), PROPLETS.index(name)])
     return {
         key: np.asarray(value + rng.standard_normal(np.shape(value)))
         for key, value in parse_model(model).tensors.items()
