@@ -16,7 +16,7 @@ from roost.client_wasm import guest_path
 
 from .conftest import WORKLOADS, Secured, await_connected, make_site, running
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 PROPLETS = ("p1", "p2")
 PREFIX = "house-7/"
 
