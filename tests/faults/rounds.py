@@ -4,7 +4,7 @@ from typing import Final
 
 from roost.chassis.effects import Publish
 from roost.protocol.round import topics
-from roost.protocol.round.messages import RoundComplete, RoundStart, RoundStatus
+from roost.protocol.round.messages import ModelVersion, RoundComplete, RoundStart, RoundStatus
 from roost.protocol.round.model import digest
 
 from .fleet import OPERATOR, Fleet, base_model
@@ -73,10 +73,16 @@ def check_round(fleet: Fleet, outcome: RoundComplete, wanted: RoundComplete) -> 
     assert {n: getattr(outcome, n) for n in same} == {n: getattr(wanted, n) for n in same}
     assert outcome.model_topic is not None
     assert digest(fleet.operator.model(outcome.model_topic).tensors) == wanted.model_digest
-    ids = topics.MODEL.match(outcome.model_topic)
-    assert ids is not None
-    made = fleet.operator.index().models[ids["name"]].versions
+    # A broker that came back with an older index tells that one first.
+    made = fleet.until(lambda: line_of(fleet, outcome), f"{outcome.model_topic} is the latest")
     assert [each.version for each in made] == list(range(len(made)))
     assert [each.publish_id for each in made].count(outcome.round_id) == 1
-    assert made[-1].topic == outcome.model_topic
     assert made[-1].digest == wanted.model_digest
+
+
+def line_of(fleet: Fleet, outcome: RoundComplete) -> tuple[ModelVersion, ...]:
+    """Return the versions of a round's model once its own is the latest, else none."""
+    ids = topics.MODEL.match(outcome.model_topic or "")
+    line = fleet.operator.index().models.get(ids["name"]) if ids else None
+    is_latest = line is not None and line.versions[-1].topic == outcome.model_topic
+    return line.versions if line is not None and is_latest else ()
