@@ -190,17 +190,17 @@ def _launch_anyway(draft: Any, order: Any, key: str, *, same: bool) -> None:
 BUGS: Final[Mapping[str, Bug]] = {
     name: Bug(about, changes, first)
     for name, about, changes, first in (
-        ("acknowledge", "a message is acknowledged before its commit", _acknowledge_first, 16),
-        ("timers", "timers do not outlive the process", _lose_timers, 6),
+        ("acknowledge", "a message is acknowledged before its commit", _acknowledge_first, 3),
+        ("timers", "timers do not outlive the process", _lose_timers, 1),
         ("subscribe", "nothing is subscribed again after a reconnect", _do_not_subscribe_again, 15),
         ("stale", "a report of another attempt or proplet counts", _believe_anyone, 21),
         ("index", "the index is written before the model", _index_first, 1),
         ("complete", "a round is complete before the index lists it", _complete_first, 4),
         ("retained", "retained topics are not published again", _do_not_publish_again, 5),
         ("outbox", "what an earlier process left is not done", _forget_the_outbox, 5),
-        ("duplicate", "a second update of a participant counts", _count_twice, 25),
+        ("duplicate", "a second update of a participant counts", _count_twice, 12),
         ("report", "the final report is sent once", _report_once, 18),
-        ("tombstone", "a stop before its start is forgotten", _no_tombstone, 129),
+        ("tombstone", "a stop before its start is forgotten", _no_tombstone, 59),
         ("resend", "outputs are not sent again", _ignore_resend, 18),
         ("launch", "the same launch launches again", _launch_again, 33),
     )
