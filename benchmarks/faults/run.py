@@ -44,8 +44,8 @@ Seconds that a round loses by a fault, over an undisturbed round of the same run
 proplets, 10k parameters, a guest that waits for {GUEST_S:g} s; the fault strikes half-way, in three
 rounds in a row: the seconds are the median, the outcome was the same in all three and blamed nobody
 but the culprit. Then comes a round without a fault. A process that is restarted comes back after
-{RESTART_S:g} s, as under `roost up`. The peer's values were measured on Flower 1.41 in deployment
-mode, with the same faults.{priority()}""".replace("\n", " ")
+{RESTART_S:g} s, as under `roost up` one that ran well. The peer's values were measured on Flower
+1.41 in deployment mode, with the same faults.{priority()}""".replace("\n", " ")
 PEER = "Flower 1.41"
 LAYERS = (64, 128, 10)
 TIMES = 3
