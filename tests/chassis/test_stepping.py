@@ -1,6 +1,7 @@
 """The runner step by step: what a simulation sees of it, and its order after a restart."""
 
 import queue
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,25 @@ def test_what_was_left_comes_before_what_the_start_says(shell: Shell) -> None:
     shell.runner.begin()
     assert shell.said == [b"left", b"started"]
     assert len(shell.jobs.waiting) == 1
+
+
+def test_nothing_that_was_left_is_done_before_the_start_is_written(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the start waits, and so does what it may no longer want."""
+    with shell.store as store:
+        store.add_to_outbox(Publish("bell", b"left"))
+
+    def full(*_: object) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shell.store, "add_to_outbox", full)
+        shell.runner.begin()
+        assert not shell.runner.step()
+        assert shell.said == []
+    assert shell.runner.step()
+    assert shell.said == [b"left", b"started"]
 
 
 def test_steps_do_one_thing_after_the_other(shell: Shell) -> None:

@@ -98,6 +98,7 @@ class Runner:
         self._done: list[int] = []
         self._held: list[Any] = []
         self._unwritten: Turn | None = None
+        self._left: list[tuple[int | None, Any]] = []
         self._trouble = Trouble(store.folder)
         self._asked_to_end = False
         self._lanes: LanesPort = Lanes(workers) if lanes is None else lanes
@@ -178,8 +179,9 @@ class Runner:
         for key, state in self._store.load_states(but=cold_kinds(self._core)):
             self._states.put(key, state)
         self._timers = Timers(self._store.timers())
-        # First: what the turn of the start publishes is newer than what was left.
-        self._perform([(entry.id, entry.effect) for entry in self._store.outbox()])
+        # Before what the turn of the start wants done, which is newer, but not before its commit:
+        # it may say what of all this is not wanted any more.
+        self._left = [(entry.id, entry.effect) for entry in self._store.outbox()]
         self._turn([Happened(Started(self._clock()))])
 
     def step(self, wait_s: float = 0.0) -> bool:
@@ -271,7 +273,8 @@ class Runner:
             self._session.ack(token)
         if turn.republish:
             self._republish()
-        self._perform(entries)
+        left, self._left = self._left, []
+        self._perform([*left, *entries])
         self._metrics.queue.set(self._queue.qsize())
         return True
 
