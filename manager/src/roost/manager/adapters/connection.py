@@ -88,6 +88,7 @@ class Connection:
         self._log = get_logger(client_id=client_id)
         self._wanted: set[str] = set()
         self._gone: set[str] = set()
+        self._leaving: dict[int, str] = {}
         self._changes = threading.Lock()
         self._answered = threading.Condition()
         self._answers: dict[int, str | None] = {}
@@ -141,9 +142,14 @@ class Connection:
 
     def _send_changes(self, client: paho.Client, new: Iterable[str]) -> set[int]:
         options = SubscribeOptions(qos=1, retainHandling=_NO_RETAINED)
-        sent = [client.unsubscribe(topic_filter) for topic_filter in sorted(self._gone)]
+        sent = []
+        for topic_filter in sorted(self._gone):
+            rc, mid = client.unsubscribe(topic_filter)
+            if mid is not None:
+                # Until the broker says so it is not gone: the next connection says it again.
+                self._leaving[mid] = topic_filter
+            sent.append((rc, mid))
         sent += [client.subscribe(wanted, options=options) for wanted in sorted(new)]
-        self._gone.clear()
         return {mid for rc, mid in sent if rc is MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None}
 
     def _run(self) -> None:
@@ -224,6 +230,7 @@ class Connection:
             return
         self._traffic.on_opened(getattr(properties, "MaximumPacketSize", None))
         with self._changes:
+            self._leaving.clear()
             self._send_changes(client, self._wanted)
             self._connected.set()
         self._log.info("forwarder.connected", filters=sorted(self._wanted))
@@ -258,5 +265,6 @@ class Connection:
         if problem is not None:
             self._log.error("subscription.refused", reason=refused[0])
         with self._answered:
+            self._gone.discard(self._leaving.pop(mid, ""))
             self._answers[mid] = problem
             self._answered.notify_all()
