@@ -42,7 +42,7 @@ class Device:
         """Wait for the test to say what comes of it."""
         answer: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self.wanted.put((effect, answer))
-        return answer.get()
+        return answer.get(timeout=6 * WAIT_S)  # a test that failed must not wait for ever
 
     def take(self) -> tuple[Any, queue.SimpleQueue[tuple[Any, ...]]]:
         """Return the next effect and where its result goes."""
@@ -92,11 +92,13 @@ def process(folder: Path, broker: MemoryBroker, device: Device) -> Iterator[None
     thread = threading.Thread(target=runner.run)
     thread.start()
     session.start()
-    yield
-    session.drop()
-    runner.stop()
-    thread.join()
-    store.close()
+    try:
+        yield
+    finally:
+        session.drop()
+        runner.stop()
+        thread.join()
+        store.close()
 
 
 @pytest.mark.parametrize("kind", OUTCOMES)
