@@ -104,5 +104,7 @@ def _member(name: str, value: Any, rule: Any, root: Any) -> bool:
             re.search(pattern.replace("$", r"\Z"), name) is not None and fits(value, inner, root)
             for pattern, inner in patterns.items()
         )
-    more = rule.get("additionalProperties", True)
-    return fits(value, more, root) if isinstance(more, dict) else bool(more)
+    more = rule.get("additionalProperties")
+    if more is None:
+        return True  # a field that nobody knows, which is ignored
+    return fits(value, {} if more is True else more, root) if more else False

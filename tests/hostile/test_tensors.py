@@ -55,6 +55,9 @@ def test_without_this_rule_two_models_would_have_one_digest() -> None:
         b"\xef\xbb\xbf" + json.dumps({"a": entry(0, 4)}).encode(),
         b'{"a":%s,"a":%s}' % ((json.dumps(entry(0, 4)).encode(),) * 2),
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1e999}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":0}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":%s}}'
+        % (b"[" * 200 + b"]" * 200),
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":NaN}}',
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1%s}}' % (b"0" * 310),
         b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
@@ -131,6 +134,14 @@ def test_what_cannot_be_shown_is_not_shown() -> None:
     """The repr of a deep object would end in a RecursionError (WIRE-064)."""
     deep: bytes = b'{"x":' * 300 + b"1" + b"}" * 300
     assert refusal(b'{"w":%s}' % deep) == "bad_model"
+
+
+@pytest.mark.parametrize("depth", [50, 500, 950])
+def test_a_type_that_cannot_be_shown_is_refused(depth: int) -> None:
+    """Nor could a deep list (WIRE-064)."""
+    deep = b"[" * depth + b"]" * depth
+    header = b'{"a":{"dtype":%s,"shape":[1],"data_offsets":[0,4]}}' % deep
+    assert refusal(raw(header, bytes(4))) == "bad_model"
 
 
 def test_announced_lengths_take_no_memory() -> None:

@@ -32,6 +32,7 @@ _METADATA: Final = "__metadata__"
 _LENGTH_BYTES: Final = 8
 _ALIGNMENT: Final = 8
 _LONGEST_COUNT: Final = 19
+_FIELDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,11 @@ def _entry(name: str, fields: Any, data_start: int, size: int) -> Entry:
         dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError, ValueError):
         raise _bad(f"tensor '{name}' lacks dtype, shape or data_offsets") from None
+    if len(fields) != _FIELDS:
+        raise _bad(f"tensor '{name}' has more fields than dtype, shape and data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _bad(f"tensor '{name}' is {dtype!r:.40}, not {', '.join(DTYPES)}")
+        shown = repr(dtype[:40]) if isinstance(dtype, str) else type(dtype).__name__
+        raise _bad(f"tensor '{name}' is {shown}, not {', '.join(DTYPES)}")
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if not all(type(number) is int and 0 <= number <= size for number in numbers):
         raise _bad(f"tensor '{name}' has an unreadable shape or offset")
