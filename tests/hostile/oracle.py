@@ -52,10 +52,22 @@ def _depth(value: Any) -> int:
 
 def parse(payload: bytes) -> Any:
     """Read JSON in UTF-8; ValueError for all else, half characters included."""
+    shadowed: list[Any] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            shadowed.extend(each for _, each in pairs)
+        return found
+
     try:
-        value = json.loads(payload.decode(), parse_int=_number, parse_constant=_constant)
+        value = json.loads(
+            payload.decode(), parse_int=_number, parse_constant=_constant, object_pairs_hook=once
+        )
     except RecursionError:
         raise ValueError from None
+    if _depth(shadowed) > DEEP or (shadowed and b"\\u" in payload):
+        raise Open  # the last one counts; a reader may look at the others all the same
     if b"\\u" in payload:
         json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
     if _depth(value) > DEEP:
