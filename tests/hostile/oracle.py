@@ -52,12 +52,12 @@ def _depth(value: Any) -> int:
 
 def parse(payload: bytes) -> Any:
     """Read JSON in UTF-8; ValueError for all else, half characters included."""
-    shadowed: list[Any] = []
+    shadowed: list[str] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            shadowed.extend(each for _, each in pairs)
+            shadowed.extend(name for name, _ in pairs)
         return found
 
     try:
@@ -66,7 +66,7 @@ def parse(payload: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError from None
-    if _depth(shadowed) > DEEP or (shadowed and b"\\u" in payload):
+    if shadowed:
         raise Open  # the last one counts; a reader may look at the others all the same
     if b"\\u" in payload:
         json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
