@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from roost.cli.broker import find_mosquitto
 from roost.cli.ports import free_port, wait_open
+from roost.cli.security import inviting
 from roost.cli.security.folder import BrokerFolder
+from roost.cli.security.invitations import JoinLine
+from roost.cli.security.join_server import JoinServer
 from roost.cli.security.login import log_in
 from roost.cli.security.site import Site
 from roost.cli.security.users import Role, new_password
@@ -28,6 +32,7 @@ STARTED_WITHIN_S = 60.0
 NOT_AUTHORIZED = 135
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 NOW = datetime.now(UTC)
+Serve = Callable[..., JoinServer]
 
 
 @dataclass
@@ -236,3 +241,35 @@ def connect() -> Iterator[Callable[..., Client]]:
     yield connecting
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> BrokerFolder:
+    """A broker's folder; no broker runs on it."""
+    made = BrokerFolder(tmp_path / "broker")
+    made.setup(make_site(tmp_path), NOW)
+    return made
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start join servers, and end them after the test."""
+    running: list[tuple[JoinServer, threading.Thread]] = []
+
+    def start(folder: BrokerFolder, now: datetime = NOW, **more: float) -> JoinServer:
+        server = JoinServer(folder, lambda: now, **more)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join(DEADLINE_S)
+        server.server_close()
+
+
+def invited(folder: BrokerFolder, name: str | None = None, **labels: str) -> JoinLine:
+    """The line for one board."""
+    return inviting.invite(folder, name, labels, NOW, timedelta(hours=1))[0]
