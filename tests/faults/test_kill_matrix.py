@@ -139,7 +139,7 @@ def check_in_flight(evidence: dict[str, Any], undone: list[str]) -> None:
 
 @pytest.mark.parametrize("case", OF_SERVICES, ids=lambda case: case.name)
 def test_a_killed_service_goes_on(scenes: Scenes, case: Case) -> None:
-    """The round ends as if nothing had happened."""
+    """The round ends as if nothing had happened (TASK-080, TASK-036, MODEL-031, MODEL-033)."""
     scenes[LIVES].play(case)
 
 
@@ -152,7 +152,10 @@ def test_another_is_killed_meanwhile(scenes: Scenes, case: Case) -> None:
 @pytest.mark.parametrize("broker", BROKEN)
 @pytest.mark.parametrize("case", OF_BROKER, ids=lambda case: case.name)
 def test_a_killed_broker_is_made_up_for(scenes: Scenes, broker: str, case: Case) -> None:
-    """What it had acknowledged and forgot is said again, and counted once."""
+    """What it had acknowledged and forgot is said again, and counted once.
+
+    (TASK-012, TASK-037, ROUND-018, ROUND-031, MODEL-036, MODEL-037)
+    """
     scenes[broker].play(case)
 
 
