@@ -126,8 +126,19 @@ def test_old_versions_go_but_not_the_first_nor_open_rounds_bases() -> None:
     assert cleared == [2, 1, 3]
     room.fill(1, "other")
     assert room.numbers() == [0, 4, 5], "other models' versions do not count"
-    room.submit(6, A, "x", parent=2)
-    assert room.refused() == ["wrong_parent"]
+
+
+def test_a_version_that_was_dropped_still_is_a_parent() -> None:
+    """A round whose base went just before its start was heard would be sent for ever (MODEL-032).
+
+    Regression: found by the simulation.
+    """
+    room = Room(keep=1)
+    room.fill(3)
+    assert room.numbers() == [0, 2]
+    room.submit(3, A, "late", parent=1)
+    assert room.numbers() == [0, 3]
+    assert room.refused() == []
 
 
 def test_an_open_rounds_base_outlives_a_restart() -> None:
