@@ -34,6 +34,7 @@ from .adapters import mean
 from .faults import DISK_FULL, Faults
 
 _ORDER = list(RoundStatus)
+_STOP_TAKES_S = 0.1
 _NO_INPUT = "input_unavailable: nothing on fl/models/"
 _NO_ROOM = "no space left on device"
 
@@ -73,7 +74,7 @@ class Oracle:
     rounds: dict[str, RoundState] = field(default_factory=dict)
     complete: dict[str, bytes] = field(default_factory=dict)
     tasks: dict[str, TaskState] = field(default_factory=dict)
-    stopped: dict[tuple[str, str], int] = field(default_factory=dict)
+    stopped: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     reports: set[tuple[str, str, int, str]] = field(default_factory=set)
 
     def sent(
@@ -228,13 +229,16 @@ class Oracle:
 
     # -- what is acknowledged, and what begins -------------------------------------------------
 
-    def acknowledged(self, client: str, message: Publish, kept: Callable[[str], bool]) -> None:
+    def acknowledged(
+        self, client: str, message: Publish, kept: Callable[[str], bool], at: float
+    ) -> None:
         """Look at a PUBACK: what the message asked for must be on the disk of who sent it.
 
         Args:
             client: Who acknowledged.
             message: What.
             kept: Tells whether the client's store has a retained topic or an entity of that name.
+            at: When.
         """
         topic = message.topic
         if client == "manager" and topic == LAUNCH.template:
@@ -249,23 +253,25 @@ class Oracle:
         elif (ids := START.match(topic)) is not None:
             wanted = [ids["task_id"]]
         else:
-            self._note_stop(client, message)
+            self._note_stop(client, message, at)
             return
         lost = [each for each in wanted if not kept(each)]
         if lost:
             raise Broken(f"{client} acknowledged {topic} and does not know of {lost}")
 
-    def _note_stop(self, client: str, message: Publish) -> None:
+    def _note_stop(self, client: str, message: Publish, at: float) -> None:
         ids = STOP.match(message.topic)
         if ids is not None:
             stop = StopTask.decode(message.payload)
             if stop.reason is not StopReason.RECORDED:
                 key = client, ids["task_id"]
-                self.stopped[key] = max(self.stopped.get(key, 0), stop.attempt)
+                if stop.attempt > self.stopped.get(key, (0, at))[0]:
+                    self.stopped[key] = stop.attempt, at
 
-    def begins(self, who: str, task_id: str, attempt: int) -> None:
-        """Look at a guest that is about to run."""
-        if attempt <= self.stopped.get((who, task_id), 0):
+    def begins(self, who: str, task_id: str, attempt: int, at: float) -> None:
+        """Look at a guest that is about to run; one that began as it was stopped is killed."""
+        stopped, since = self.stopped.get((who, task_id), (0, at))
+        if attempt <= stopped and at > since + _STOP_TAKES_S:
             raise Broken(f"{who} runs attempt {attempt} of '{task_id}' after it took in its stop")
 
     # -- in the end ----------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class World:
         return self._rng.choice((0.1, self._rng.uniform(0.1, 3.0), self._rng.uniform(1.0, 9.0)))
 
     def _begins(self, name: str) -> Callable[[str, int], None]:
-        return lambda task_id, attempt: self.oracle.begins(name, task_id, attempt)
+        return lambda task, attempt: self.oracle.begins(name, task, attempt, self.hub.now)
 
     def _guest_of(self, name: str) -> services.Guest:
         """Return the guest of a proplet, known to the oracle."""
@@ -108,7 +108,7 @@ class World:
     def _acknowledged(self, client: str, message: Publish) -> None:
         process = self.processes.get(client)
         if process is not None:
-            self.oracle.acknowledged(client, message, process.disk.keeps)
+            self.oracle.acknowledged(client, message, process.disk.keeps, self.hub.now)
 
     # -- the run -------------------------------------------------------------------------------
 
