@@ -315,6 +315,17 @@ def test_what_decoding_wrote_is_durable_before_the_commit(
     house.store.close()
 
 
+def test_a_service_that_is_asked_to_end_leaves_what_waits(house: House) -> None:
+    """Thousands of messages may wait; not acknowledged, they come again (WIRE-016)."""
+    house.build()
+    for _ in range(1_000):
+        house.runner.post(Word(house.clock(), "volatile"))
+    house.runner.stop()
+    house.runner.run()
+    assert 500 < house.runner.waiting < 1_000
+    house.store.close()
+
+
 def test_a_core_that_raises_sets_the_event_aside(house: House) -> None:
     """The event is kept for a person, acknowledged, and the next one is taken (WIRE-030)."""
     house.start()

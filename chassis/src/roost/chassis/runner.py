@@ -36,6 +36,8 @@ from roost.chassis.turn import Happened, Inbox, Message, Performed, Stop, Turn
 from roost.wire.refusal import Refused
 
 GROUP: Final = 64
+# Of what waits when the end is asked for; thousands may, and a supervisor has little patience.
+_LAST_TURNS: Final = 4
 _LONGEST_WAIT_S: Final = 1.0
 _IDLE_WAIT_S: Final = 0.2
 _EFFECT_WORKERS: Final = 8
@@ -124,7 +126,7 @@ class Runner:
         self._queue.put(Happened(event))
 
     def stop(self) -> None:
-        """Let ``run`` end after the turn it is in, from any thread."""
+        """Let ``run`` end, from any thread; what waits beyond a few turns is left to come again."""
         self._asked_to_end = True
         self._doing.end()
         self._queue.put(Stop())
@@ -157,7 +159,9 @@ class Runner:
                 the process must end and start again.
         """
         self.begin()
-        while not self._stopping:
+        last_turns = _LAST_TURNS
+        while not self._stopping and last_turns:
+            last_turns -= self._asked_to_end
             if self._stuck:
                 if self._asked_to_end:
                     break
