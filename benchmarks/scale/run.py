@@ -261,7 +261,7 @@ def stage(folder: Path) -> Iterator[Stage]:
             there.stop()
         finally:
             for process in reversed(started.values()):
-                process.terminate()
+                process.kill()
                 process.wait(30)
 
 
