@@ -174,9 +174,10 @@ def test_updates_become_a_model_of_the_bases_form(bench: Bench, form: str) -> No
 
 def test_an_average_out_of_range_is_told(bench: Bench) -> None:
     """By its own reason; no file is left half-written (ROUND-022)."""
-    content = b'{"w":[0.0]}'
+    base = Model(ModelForm.SAFETENSORS, {"w": np.zeros(1, "<f2")}, {})
+    content = encode_model(base)
     bench.retain(BASE, content)
-    payload = update("r", {"w": [1.7e308]}, 2)
+    payload = update("r", {"w": [65_536.0]}, 2)
     arrival = said(bench, "fml/updates", payload, properties=SOURCE).arrival
     summand = SpooledUpdate(arrival.spool, 2)
     (event,) = bench.perform(Average("r", BASE, model_digest(content), (summand,)))
