@@ -24,7 +24,7 @@ class FakeRegistry:
         answers: Status and body by path.
         asked: Paths asked for, in order.
         hang_up: Paths whose connection is cut instead of answered.
-        stall: Paths whose second half comes byte by byte.
+        stall: Paths whose answer goes on for ever after its first half, byte by byte.
     """
 
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
@@ -74,14 +74,12 @@ class FakeRegistry:
         self.answers[f"/v2/{name}/blobs/{digest(wasm)}"] = (200, wasm)
         return digest(body).removeprefix("sha256:")
 
-    def drip(self, body: bytes, write: Callable[[bytes], Any]) -> None:
-        """Send a byte now and then."""
-        for byte in body:
+    def drip(self, write: Callable[[bytes], Any]) -> None:
+        """Send a byte now and then, for ever."""
+        while not self._closing.wait(0.02):
             try:
-                write(bytes([byte]))
+                write(b"x")
             except OSError:
-                return
-            if self._closing.wait(0.02):
                 return
 
 
@@ -94,11 +92,12 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
                 status, body = 404, b""  # as Debian's docker-registry does
             cut = self.path in registry.hang_up | registry.stall
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            more = 10**9 if self.path in registry.stall else 0
+            self.send_header("Content-Length", str(len(body) + more))
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if cut else body)
             if self.path in registry.stall:
-                registry.drip(body[len(body) // 2 :], self.wfile.write)
+                registry.drip(self.wfile.write)
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
