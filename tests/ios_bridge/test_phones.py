@@ -59,6 +59,16 @@ def test_a_sleeping_phones_tasks_wait() -> None:
     assert made.phase("phone", "t") is Phase.PREPARING
 
 
+def test_a_phone_that_has_just_fallen_asleep_gets_no_turn() -> None:
+    """Its readings are fresh and good, and nobody is there to work (PHONE-031)."""
+    made = world("phone")
+    made.do(told(1.0))
+    made.do(PhoneSlept(2.0, "phone", "c1"))
+    assert made.get(LINK, "phone").verdict.readiness.begins
+    made.do(start("t", at=3.0))
+    assert made.phase("phone", "t") is Phase.QUEUED
+
+
 def test_asleep_in_the_middle_of_a_task() -> None:
     """The task is kept; the phone gets its order when it is back (PHONE-012, PHONE-030)."""
     made = world("phone")
