@@ -354,7 +354,7 @@ class Runner:
 
     def _fire_timers(self, turn: Turn) -> None:
         now = self._clock()
-        for at, key in self._timers.due(now):
+        for at, key in self._timers.due(now, GROUP):
             if not self._timers.take(key, at):
                 continue  # the one before it cleared it, or put it off
             turn.timers[key] = None

@@ -41,10 +41,10 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def due(self, now: float) -> list[tuple[float, str]]:
-        """Return time and key of all that are due, the earliest first; ``take`` ends each."""
+    def due(self, now: float, limit: int) -> list[tuple[float, str]]:
+        """Return time and key of the first that are due, the earliest first; ``take`` ends each."""
         found: list[tuple[float, str]] = []
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(self._heap)
             if self._holds(*entry) and entry not in found[-1:]:
                 found.append(entry)
