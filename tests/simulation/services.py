@@ -31,15 +31,8 @@ from roost.proplet.core.proplet import PropletCore
 from roost.protocol.task import topics
 from roost.protocol.task.messages import Presence, PresenceStatus, Telemetry
 
-from .adapters import (
-    Guest,
-    MemoryFiles,
-    MemoryModels,
-    MemorySpool,
-    SimExecutor,
-    SimForwarder,
-    SimOutputs,
-)
+from .adapters import MemoryFiles, MemoryModels, MemorySpool
+from .devices import Guest, SimExecutor, SimForwarder, SimOutputs
 from .hub import Hub, SimQueue
 from .process import METRICS, Process
 
