@@ -269,6 +269,7 @@ class SimBroker:
             expiry_s=left,
         )
         assert session.client is not None
+        self._said(name, "<- " + message.topic)
         session.client.deliver(received, mid, link)
 
     # -- faults --------------------------------------------------------------------------------

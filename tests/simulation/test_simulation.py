@@ -80,7 +80,7 @@ def test_a_failing_seed_tells_its_story_and_how_to_replay_it() -> None:
         story = story_of(bug.first)
     assert REPLAY.format(seed=bug.first) in story
     assert "is complete before an index listed its version" in story
-    for piece in ("starts", "commits", "-> fl/rounds/start", "-> fl/models/publish"):
+    for piece in ("starts", "commits", "-> fl/rounds/start", "<- fl/rounds/start"):
         assert piece in story
 
 
