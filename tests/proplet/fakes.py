@@ -41,7 +41,12 @@ class FakeTransport:
         into.write_bytes(self.topics[topic])
 
     def fetch_blob(
-        self, owner: str, sha256: str, into: Path, timeout_s: float, max_bytes: int = 0  # noqa: ARG002
+        self,
+        owner: str,
+        sha256: str,
+        into: Path,
+        timeout_s: float,
+        max_bytes: int = 0,  # noqa: ARG002
     ) -> None:
         """Write the blob's bytes; their number is not looked at."""
         self.fetched.append(f"{owner}/{sha256}")
