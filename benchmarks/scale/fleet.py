@@ -30,6 +30,8 @@ from roost.protocol.round.model import encode_safetensors
 BOOT: Final = "simulated"
 TELEMETRY_S: Final = 10.0
 TICK_S: Final = 0.25
+FETCH_S: Final = 1.0
+FETCHES: Final = 500
 _ORDERS: Final = tuple(f"proplets/+/tasks/+/{order}" for order in ("start", "stop", "resend"))
 
 
@@ -62,7 +64,7 @@ class Fleet:
         self._client = connect(url, "fleet", self._on_message)
         self._client.on_publish = self._on_publish
         self._client.subscribe([(each, SubscribeOptions(qos=1)) for each in _ORDERS])
-        self._last = ""
+        self._fetched_at = 0.0
 
     def run(self) -> None:
         """Show all proplets, then serve until standard input ends."""
@@ -91,6 +93,17 @@ class Fleet:
                 late = [each for each in self._runs.values() if each.due <= now]
             for run in late:
                 self._succeeded(run)
+            self._fetch_again(now)
+
+    def _fetch_again(self, now: float) -> None:
+        """Ask once more for models that did not come, as a real proplet does."""
+        with self._lock:
+            waiting = {topic: len(runs) for topic, runs in self._fetching.items() if runs}
+        if now < self._fetched_at + FETCH_S:
+            return
+        for topic, count in waiting.items():
+            for _ in range(min(count, FETCHES)):
+                self._client.subscribe(topic, options=SubscribeOptions(qos=1))
 
     def _telemetry(self, proplet: str) -> None:
         expiry = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -145,6 +158,7 @@ class Fleet:
         self._client.subscribe(model, options=SubscribeOptions(qos=1))
 
     def _on_model(self, topic: str) -> None:
+        self._fetched_at = time.monotonic()
         with self._lock:
             waiting = self._fetching.get(topic)
             run = waiting.popleft() if waiting else None
