@@ -141,6 +141,22 @@ def test_a_version_that_was_dropped_still_is_a_parent() -> None:
     assert room.refused() == []
 
 
+def test_a_version_stays_until_its_round_has_seen_it() -> None:
+    """Else the round would send it again, and two versions be made of it (MODEL-035).
+
+    Regression: found by the simulation.
+    """
+    room = Room(keep=1)
+    room.fill(1)
+    room.happen(RoundTold(1.0, "r1", "fl/models/global_model_v0"))
+    room.submit(1, A, "r1")
+    room.submit(2, B, "r2")
+    assert room.numbers() == [0, 1, 2]
+    room.happen(RoundTold(2.0, "r1", None))
+    room.submit(3, A, "r3")
+    assert room.numbers() == [0, 3]
+
+
 def test_an_open_rounds_base_outlives_a_restart() -> None:
     """The broker may have forgotten the round, and the next version comes first (MODEL-035).
 

@@ -180,12 +180,17 @@ class Shelf:
 
     def _superfluous(self, line: Line, view: View) -> Line:
         """Return the versions of one model that are not kept any more."""
-        bases = {base.topic for base in view.all("round").values()}
+        open_rounds = view.all("round")
+        bases = {base.topic for base in open_rounds.values()}
         newest = sorted(line, key=lambda each: each.version, reverse=True)[: self._keep]
         return [
             each
             for each in line
-            if each not in newest and each.version != 0 and each.topic not in bases
+            if each not in newest
+            and each.version != 0
+            and each.topic not in bases
+            # Its round has not seen it listed yet, and would have it made again.
+            and each.publish_id not in open_rounds
         ]
 
 
