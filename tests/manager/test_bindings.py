@@ -144,8 +144,9 @@ def test_not_utf8() -> None:
         ("a/#", "# is not possible here, + is"),
         ("$SYS/x", "begin with $"),
         ("$share/g/x", "begin with $"),
-        ("a\\u0000", "no NUL"),
-        ("x" * 1025, "longer than 1024 bytes"),
+        ("a\\u0000", "characters that MQTT does not allow"),
+        ("x" * 4097, "it has not 1 to 4096 bytes"),
+        ("/" * 100, "more than 100 levels"),
         ("tasks/launch", "one of Roost's own"),
         ("tasks/other", "one of Roost's own"),
         ("workloads/x", "one of Roost's own"),
@@ -154,7 +155,7 @@ def test_not_utf8() -> None:
     ],
 )
 def test_launch_topics(topic: str, why: str) -> None:
-    """Neither control topics nor wildcards that MQTT or a launch forbids (BIND-011)."""
+    """Neither control topics nor what MQTT or a launch forbids (BIND-011, WIRE-062)."""
     found = problems_of(MINIMAL.replace("a/b", topic))
     assert all(line.startswith("0.toml:1: launch topic ") for line in found)
     assert any(why in line for line in found)

@@ -26,9 +26,8 @@ from roost.manager.core.control import CONTROL_FILTERS, CONTROL_LEVELS, is_contr
 from roost.manager.core.launch import number
 from roost.manager.core.substitute import EACH, Ref, Template
 from roost.protocol.task.messages import TaskRequest
-from roost.wire.topic import matches, overlaps
+from roost.wire.topic import matches, overlaps, topic_problem
 
-_MAX_TOPIC_BYTES: Final = 1024
 # Stands for a field's text when a task template is tried out: an id, a number and a file name.
 _SAMPLE: Final = "1"
 
@@ -96,10 +95,9 @@ def _filter_problems(topic_filter: str) -> Iterator[str]:
         yield "# must be the whole last level"
     if topic_filter.startswith("$"):
         yield "topics that begin with $ are the broker's own"
-    if "\0" in topic_filter:
-        yield "no NUL in a topic"
-    if len(topic_filter.encode()) > _MAX_TOPIC_BYTES:
-        yield f"longer than {_MAX_TOPIC_BYTES} bytes"
+    problem = topic_problem(topic_filter)
+    if problem is not None:
+        yield problem
 
 
 def _launch_clashes(rules: Iterable[LaunchRule]) -> Iterator[Problem]:
