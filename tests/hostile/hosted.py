@@ -127,6 +127,7 @@ class House:
                 metrics,
                 pause=lambda _seconds: None,
                 lanes=Now(),
+                before_commit=wiring.before_commit,
             )
         )
         runner[0].subscribe(wiring.subscriptions, wiring.orders)
