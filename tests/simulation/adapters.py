@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from roost.coordinator.adapters.models import Description
-from roost.coordinator.adapters.spool import Arrival, summary
+from roost.coordinator.adapters.spool import Arrival, arrival
 from roost.coordinator.core.average import weighted_sum
 from roost.model_server.adapters.files import FileDamaged
 from roost.model_server.core.state import Submitted, Version
 from roost.protocol.round.label import ModelLabel, read_label, with_label, without_label
 from roost.protocol.round.model import (
     Model,
-    ModelForm,
     digest,
     encode_model,
     encode_safetensors,
@@ -25,7 +24,7 @@ from roost.protocol.round.model import (
     parse_safetensors,
 )
 from roost.protocol.round.refusals import WRONG_DIGEST
-from roost.protocol.round.tensorfile import dtypes_digest, read_layout, shapes_digest
+from roost.protocol.round.tensorfile import read_layout
 from roost.protocol.round.update import parse_update
 from roost.wire.refusal import Refused
 
@@ -46,19 +45,7 @@ class MemorySpool:
         update = parse_update(payload)
         name = f"{round_id}/{sender}.{self._nonce()}"
         self._disk.write_whole(f"{self._folder}/{name}", update.file)
-        entries = update.layout.entries
-        typed = update.form is ModelForm.SAFETENSORS
-        return Arrival(
-            sender=sender,
-            round_id=update.round_id,
-            base_model_uri=update.base_model_uri,
-            num_samples=update.num_samples,
-            metrics=update.metrics,
-            spool=name,
-            shapes=shapes_digest((entry.name, entry.shape) for entry in entries),
-            dtypes=dtypes_digest((e.name, e.dtype) for e in entries) if typed else None,
-            summary=summary(update.layout),
-        )
+        return arrival(sender, name, update)
 
     def take_in_file(self, round_id: str, sender: str, path: MemoryPath) -> Arrival:
         """Read an update that was fetched to a file."""
@@ -132,12 +119,7 @@ class MemoryModels:
     def describe(self, model_digest: str) -> Description:
         """Say what updates of a model must look like."""
         tensors = parse_model(self.path(model_digest).read_bytes()).tensors
-        layout = read_layout(encode_safetensors(tensors, {}))
-        return Description(
-            shapes_digest((entry.name, entry.shape) for entry in layout.entries),
-            dtypes_digest((entry.name, entry.dtype) for entry in layout.entries),
-            summary(layout),
-        )
+        return Description.of(read_layout(encode_safetensors(tensors, {})))
 
     def average(
         self, base_digest: str, updates: Sequence[MemoryPath], weights: Sequence[int], name: str

@@ -43,6 +43,15 @@ class Description:
     dtypes: str
     summary: str
 
+    @classmethod
+    def of(cls, layout: Layout) -> "Description":
+        """Describe the tensors of a file."""
+        return cls(
+            shapes_digest((entry.name, entry.shape) for entry in layout.entries),
+            dtypes_digest((entry.name, entry.dtype) for entry in layout.entries),
+            summary(layout),
+        )
+
 
 class Models:
     """The coordinator's folder of model files, each named by its model's digest."""
@@ -97,13 +106,7 @@ class Models:
     def describe(self, model_digest: str) -> Description:
         """Say what updates of a model that is here must look like."""
         with mapped(self.path(model_digest)) as content:
-            layout = _layout(content)
-        entries = layout.entries
-        return Description(
-            shapes_digest((entry.name, entry.shape) for entry in entries),
-            dtypes_digest((entry.name, entry.dtype) for entry in entries),
-            summary(layout),
-        )
+            return Description.of(_layout(content))
 
     def average(
         self, base_digest: str, updates: Sequence[Path], weights: Sequence[int], name: str

@@ -22,7 +22,7 @@ from roost.coordinator.core.errors import UpdateNotDurable
 from roost.coordinator.core.seats import Arrival
 from roost.protocol.round.model import ModelForm
 from roost.protocol.round.tensorfile import Layout, dtypes_digest, shapes_digest
-from roost.protocol.round.update import parse_update
+from roost.protocol.round.update import Update, parse_update
 
 _TENSORS_SHOWN: Final = 6
 _NAME_SHOWN: Final = 60
@@ -38,6 +38,23 @@ def summary(layout: Layout) -> str:
     ]
     hidden = len(layout.entries) - len(shown)
     return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
+
+
+def arrival(sender: str, name: str, update: Update) -> Arrival:
+    """Return what the core judges of an update that lies in the spool under a name."""
+    entries = update.layout.entries
+    typed = update.form is ModelForm.SAFETENSORS
+    return Arrival(
+        sender=sender,
+        round_id=update.round_id,
+        base_model_uri=update.base_model_uri,
+        num_samples=update.num_samples,
+        metrics=update.metrics,
+        spool=name,
+        shapes=shapes_digest((entry.name, entry.shape) for entry in entries),
+        dtypes=dtypes_digest((e.name, e.dtype) for e in entries) if typed else None,
+        summary=summary(update.layout),
+    )
 
 
 def write_durably(path: Path, content: bytes, at: float) -> None:
@@ -110,19 +127,7 @@ class Spool:
         update = parse_update(payload)
         name = f"{round_id}/{sender}.{self._nonce()}"
         self._write(self._folder / name, update.file)
-        entries = update.layout.entries
-        typed = update.form is ModelForm.SAFETENSORS
-        return Arrival(
-            sender=sender,
-            round_id=update.round_id,
-            base_model_uri=update.base_model_uri,
-            num_samples=update.num_samples,
-            metrics=update.metrics,
-            spool=name,
-            shapes=shapes_digest((entry.name, entry.shape) for entry in entries),
-            dtypes=dtypes_digest((e.name, e.dtype) for e in entries) if typed else None,
-            summary=summary(update.layout),
-        )
+        return arrival(sender, name, update)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a file under its own name: nothing knows of it before ``settle``."""
